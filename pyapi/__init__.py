@@ -1,0 +1,1 @@
+"""PyAPI keeps a data team's ETL jobs as rows that Apache Airflow runs."""

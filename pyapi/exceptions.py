@@ -1,0 +1,222 @@
+"""Every failure this project knows by name.
+
+PyAPIError
+├── ConfigurationError              the service cannot start; never reaches HTTP
+│   ├── DataFolderInUse             another process runs the embedded server
+│   └── SchemaOutOfDate             migrations are missing
+└── Problem                         becomes an RFC 9457 problem document
+    ├── BadRequest                  400
+    ├── Unauthenticated             401
+    │   ├── InvalidCredentials      wrong name or password, or a closed account
+    │   └── InvalidToken            missing claims, expired, revoked, forged
+    │       └── TokenReused         a used refresh token came back: its family ends
+    ├── PermissionDenied            403
+    ├── NotFound                    404
+    ├── Conflict                    409
+    ├── PreconditionFailed          412
+    ├── PayloadTooLarge             413
+    ├── UnsupportedMediaType        415
+    ├── ValidationFailed            422
+    └── ServiceUnavailable          503
+        ├── DatabaseUnavailable     PostgreSQL is away, locked or too slow
+        └── Busy                    a bounded queue of this process is full
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class PyAPIError(Exception):
+    """The root: `except PyAPIError` catches all that this project raises on purpose."""
+
+
+class ConfigurationError(PyAPIError):
+    """The service cannot start; the text is one line that names the setting and the cure."""
+
+
+class DataFolderInUse(ConfigurationError):
+    """Another process holds the data folder of the embedded PostgreSQL."""
+
+
+class SchemaOutOfDate(ConfigurationError):
+    """The tables are older or newer than this version of the code."""
+
+
+class Problem(PyAPIError):
+    """A failure that a client is told about, as RFC 9457 describes.
+
+    `detail` is written for the person who made the request; it must never hold what they sent.
+    """
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+    title: ClassVar[str] = "Internal server error"
+    default_detail: ClassVar[str] = "Something went wrong here. The log has the details under this request id."
+    keeps_writes: ClassVar[bool] = False
+    """True: what the transaction wrote so far is committed although the request fails."""
+
+    def __init__(self, detail: str | None = None) -> None:
+        super().__init__(detail or self.default_detail)
+
+    @property
+    def detail(self) -> str:
+        """One or two sentences about this occurrence."""
+        return str(self.args[0])
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Response headers that RFC 9110 asks for with this status."""
+        return {}
+
+
+class BadRequest(Problem):
+    """The request cannot be read at all."""
+
+    status = 400
+    code = "bad_request"
+    title = "Bad request"
+    default_detail = "The request could not be read."
+
+
+class Unauthenticated(Problem):
+    """The route needs a signed-in caller."""
+
+    status = 401
+    code = "not_authenticated"
+    title = "Not authenticated"
+    default_detail = "Sign in and send the access token as 'Authorization: Bearer <token>'."
+    challenge: ClassVar[str] = "Bearer"
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"WWW-Authenticate": self.challenge}
+
+
+class InvalidCredentials(Unauthenticated):
+    """One text for a wrong name, a wrong password and a closed account."""
+
+    code = "invalid_credentials"
+    title = "Invalid credentials"
+    default_detail = "The username or the password is wrong."
+
+
+class InvalidToken(Unauthenticated):
+    """A token that is malformed, expired, revoked or of the wrong kind (RFC 6750, 3.1)."""
+
+    code = "invalid_token"
+    title = "Invalid token"
+    default_detail = "The token is malformed, expired or revoked. Sign in again."
+    challenge = 'Bearer error="invalid_token"'
+
+
+class TokenReused(InvalidToken):
+    """A refresh token was presented twice (RFC 9700, 4.14.2); the whole family has ended."""
+
+    keeps_writes = True
+
+
+class PermissionDenied(Problem):
+    """Signed in, and not allowed."""
+
+    status = 403
+    code = "permission_denied"
+    title = "Permission denied"
+    default_detail = "Your account may not do this."
+
+
+class NotFound(Problem):
+    """Nothing is there."""
+
+    status = 404
+    code = "not_found"
+    title = "Not found"
+    default_detail = "There is nothing at this address."
+
+
+class Conflict(Problem):
+    """The request does not fit what is stored."""
+
+    status = 409
+    code = "conflict"
+    title = "Conflict"
+    default_detail = "The request conflicts with what is stored."
+
+
+class PreconditionFailed(Problem):
+    """`If-Match` names another revision than the stored one (RFC 9110, 13.1.1)."""
+
+    status = 412
+    code = "precondition_failed"
+    title = "Precondition failed"
+    default_detail = "The record has changed since you read it. Read it again, then repeat your change."
+
+
+class PayloadTooLarge(Problem):
+    """The body is over the limit."""
+
+    status = 413
+    code = "payload_too_large"
+    title = "Payload too large"
+    default_detail = "The request body is too large."
+
+
+class UnsupportedMediaType(Problem):
+    """The body is not of a type this route reads."""
+
+    status = 415
+    code = "unsupported_media_type"
+    title = "Unsupported media type"
+    default_detail = "Send the body as 'Content-Type: application/json'."
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One thing wrong with a request: what to write instead, and where (`pointer`, RFC 6901 with a leading part
+    that names the place: `/body/name`, `/query/limit`, `/path/data_id`)."""
+
+    detail: str
+    pointer: str
+
+
+class ValidationFailed(Problem):
+    """The request was read and is not acceptable; `errors` lists every reason."""
+
+    status = 422
+    code = "validation_failed"
+    title = "Validation failed"
+    default_detail = "The request is not valid; 'errors' says what to change."
+
+    def __init__(self, errors: Sequence[FieldError], detail: str | None = None) -> None:
+        super().__init__(detail)
+        self.errors = tuple(errors)
+
+
+class ServiceUnavailable(Problem):
+    """Something this service needs is away; the same request may work soon."""
+
+    status = 503
+    code = "service_unavailable"
+    title = "Service unavailable"
+    default_detail = "The service cannot answer right now. Try again shortly."
+    retry_after_seconds: ClassVar[int] = 2
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"Retry-After": str(self.retry_after_seconds)}
+
+
+class DatabaseUnavailable(ServiceUnavailable):
+    """PostgreSQL is away, locked or too slow."""
+
+    code = "database_unavailable"
+    title = "Database unavailable"
+    default_detail = "The database does not answer. Nothing was changed unless you were told so; try again shortly."
+
+
+class Busy(ServiceUnavailable):
+    """A bounded queue of this process is full."""
+
+    code = "busy"
+    title = "Busy"
+    default_detail = "The service is at its limit. Try again shortly."

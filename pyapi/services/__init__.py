@@ -1,0 +1,1 @@
+"""The rules of the domain; nothing here knows of HTTP."""

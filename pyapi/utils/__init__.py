@@ -1,0 +1,1 @@
+"""Pure functions about tokens, passwords and credentials; and who is calling."""

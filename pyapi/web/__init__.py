@@ -1,0 +1,1 @@
+"""The HTTP face: the application, its middleware and its routes."""
