@@ -90,6 +90,7 @@ class Unauthenticated(Problem):
 
     @property
     def headers(self) -> Mapping[str, str]:
+        """The challenge that RFC 9110, 15.5.2, asks for."""
         return {"WWW-Authenticate": self.challenge}
 
 
@@ -173,7 +174,8 @@ class UnsupportedMediaType(Problem):
 @dataclass(frozen=True, slots=True)
 class FieldError:
     """One thing wrong with a request: what to write instead, and where (`pointer`, RFC 6901 with a leading part
-    that names the place: `/body/name`, `/query/limit`, `/path/data_id`)."""
+    that names the place: `/body/name`, `/query/limit`, `/path/data_id`).
+    """
 
     detail: str
     pointer: str
@@ -203,6 +205,7 @@ class ServiceUnavailable(Problem):
 
     @property
     def headers(self) -> Mapping[str, str]:
+        """When to try again."""
         return {"Retry-After": str(self.retry_after_seconds)}
 
 

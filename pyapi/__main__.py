@@ -1,0 +1,100 @@
+"""`python -m pyapi`: start the server, and with it the database when none is configured."""
+
+import asyncio
+import socket
+import sys
+
+import uvicorn
+
+from pyapi.db.embedded import EmbeddedPostgres
+from pyapi.db.engine import parse_database_url
+from pyapi.db.migrations import prepare_schema
+from pyapi.exceptions import ConfigurationError
+from pyapi.gunicorn_runner import serve
+from pyapi.log import configure_logging
+from pyapi.settings import Settings
+from pyapi.web.application import get_app
+
+
+def start(settings: Settings) -> None:
+    """Serve until told to stop. Raises ConfigurationError before anything is started that would have to be stopped."""
+    settings.require_safe()
+    _require_free_port(settings.host, settings.port)
+    configure_logging(level=settings.log_level, style=settings.log_format)
+    server = EmbeddedPostgres(settings.data_dir) if settings.database_url is None else None
+    try:
+        url = server.start() if server else settings.database_url.get_secret_value()  # type: ignore[union-attr]
+        asyncio.run(prepare_schema(url, migrate=settings.migrate_on_start))
+        settings.signing_key()  # made here once, not by the workers at one instant
+        print(_banner(settings, url, server), flush=True)  # noqa: T201
+        _serve(settings)
+    finally:
+        if server is not None:
+            server.stop()
+
+
+def _serve(settings: Settings) -> None:
+    if settings.reload:
+        uvicorn.run(
+            "pyapi.web.application:get_app",
+            factory=True,
+            reload=True,
+            reload_dirs=["pyapi"],
+            host=settings.host,
+            port=settings.port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            forwarded_allow_ips=settings.forwarded_allow_ips,
+        )
+        return
+    serve(
+        lambda: get_app(settings),
+        host=settings.host,
+        port=settings.port,
+        workers=settings.workers_count,
+        graceful_timeout_seconds=settings.graceful_timeout_seconds,
+        forwarded_allow_ips=settings.forwarded_allow_ips,
+        log_level=settings.log_level,
+    )
+
+
+def _require_free_port(host: str, port: int) -> None:
+    """Say in one line that the port is taken, before a database is started for nothing."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ConfigurationError(
+                f"PYAPI_HOST, PYAPI_PORT: cannot listen on {host}:{port} ({error.strerror}); set another one."
+            ) from None
+
+
+def _banner(settings: Settings, url: str, server: EmbeddedPostgres | None) -> str:
+    """What a newcomer needs, and no secret."""
+    shown = {"0.0.0.0": "localhost", "::": "localhost"}.get(settings.host, settings.host)  # noqa: S104
+    base = f"http://[{shown}]:{settings.port}" if ":" in shown else f"http://{shown}:{settings.port}"
+    where = parse_database_url(url)
+    database = (
+        f"{server.data_path} (embedded PostgreSQL)" if server else f"{where.host}:{where.port or 5432}/{where.database}"
+    )
+    return (
+        f"PyAPI       {base}\n"
+        f"Docs        {base}/api/docs\n"
+        f"Data        {database}\n"
+        "Superuser   uv run pyapi user create-superuser"
+    )
+
+
+def main() -> None:
+    """Start with the settings of the environment; one line on stderr when that cannot work."""
+    try:
+        start(Settings.load())
+    except ConfigurationError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

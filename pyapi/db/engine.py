@@ -1,0 +1,183 @@
+"""Connections to PostgreSQL: from what a user writes in DATABASE_URL to an engine that never hangs a request."""
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any, Self
+
+from sqlalchemy import URL, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+
+from pyapi.exceptions import ConfigurationError
+
+POOL_WAIT_SECONDS = 2.0
+CONNECT_SECONDS = 2.0
+LOCK_SECONDS = 2.0
+STATEMENT_SECONDS = 2.5
+"""No answer may take longer than 3 s to say 503, so each wait for the database ends before that."""
+
+MAX_DIGITS = 310
+"""Longest whole number that is read back: PostgreSQL writes the largest double, 1.8e308, with all its 309 digits."""
+
+_DRIVERS = frozenset({"postgres", "postgresql", "postgresql+asyncpg", "postgresql+psycopg2", "postgresql+psycopg"})
+_SSL_MODES = frozenset({"disable", "allow", "prefer", "require", "verify-ca", "verify-full"})
+
+
+def parse_database_url(text: str) -> URL:
+    """Turn the spellings of PostgreSQL URLs that people have at hand into the one asyncpg takes.
+
+    `postgres://`, `postgresql://` and the psycopg drivers become `postgresql+asyncpg://`; libpq's `?sslmode=` becomes
+    asyncpg's `?ssl=`. Raises ConfigurationError, in one line without the password.
+    """
+    try:
+        url = make_url(text.strip())
+    except (ArgumentError, ValueError):
+        raise ConfigurationError(
+            "DATABASE_URL is not a URL: write postgresql://user:password@host:5432/database "
+            "(percent-encode special characters of the password)."
+        ) from None
+    if url.drivername not in _DRIVERS:
+        raise ConfigurationError(
+            f"DATABASE_URL names '{url.drivername}': PyAPI needs PostgreSQL, write postgresql+asyncpg://... instead."
+        )
+    options = dict(url.query)
+    mode = options.pop("sslmode", None)
+    ssl = options.pop("ssl", mode)
+    if options:
+        raise ConfigurationError(f"DATABASE_URL has the option '{min(options)}', which is not supported: remove it.")
+    if ssl is not None and ssl not in _SSL_MODES:
+        raise ConfigurationError(f"DATABASE_URL: sslmode must be one of {', '.join(sorted(_SSL_MODES))}.")
+    return url.set(drivername="postgresql+asyncpg", query={"ssl": ssl} if ssl else {})
+
+
+def create_engine(database_url: str, *, pool_size: int, patient: bool = False) -> AsyncEngine:
+    """Make an engine whose pool holds at most `pool_size` connections to `database_url`.
+
+    Statement and lock limits are set by the server for each connection; `command_timeout` is for a server that is
+    frozen and would not keep them. A `patient` engine (migrations, commands) has no such limits. Parameters stay out of
+    errors and logs: they are passwords and tokens.
+    """
+    limits = (
+        {}
+        if patient
+        else {
+            "lock_timeout": f"{LOCK_SECONDS * 1000:.0f}",
+            "statement_timeout": f"{STATEMENT_SECONDS * 1000:.0f}",
+            "idle_in_transaction_session_timeout": "60000",
+        }
+    )
+    engine = create_async_engine(
+        parse_database_url(database_url),
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=POOL_WAIT_SECONDS,
+        pool_use_lifo=True,
+        hide_parameters=True,
+        json_serializer=_write_json,
+        json_deserializer=read_stored_json,
+        connect_args={
+            "timeout": CONNECT_SECONDS,
+            "command_timeout": None if patient else STATEMENT_SECONDS,
+            "server_settings": {"application_name": "pyapi", "timezone": "UTC", "jit": "off", **limits},
+        },
+    )
+    event.listen(engine.sync_engine, "checkout", _refuse_closed)
+    return engine
+
+
+def _refuse_closed(dbapi_connection: Any, *_: object) -> None:
+    """Let the pool replace a connection whose server end is gone.
+
+    asyncpg has noticed the end of the stream already, so asking costs nothing; a ping would cost a round trip.
+    """
+    if dbapi_connection.driver_connection.is_closed():
+        raise DisconnectionError
+
+
+def _write_json(value: object) -> str:
+    """PostgreSQL has no NaN in JSON and the schemas refuse it; should one come by, fail here rather than there."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def read_stored_json(text: str) -> Any:
+    """Parse a JSONB value, whatever a user of plain SQL has stored in it.
+
+    Numbers that no other JSON reader could take (beyond a double, or thousands of digits) become null, and a value
+    nested too deeply for Python becomes a sentence: one bad row must not fail the list it stands in.
+    """
+    try:
+        return json.loads(text, parse_float=_finite, parse_int=_bounded)
+    except RecursionError:
+        return "(nested too deeply to be shown)"
+
+
+def _finite(digits: str) -> float | None:
+    number = float(digits)
+    return number if math.isfinite(number) else None
+
+
+def _bounded(digits: str) -> int | None:
+    return int(digits) if len(digits) <= MAX_DIGITS else None
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """Where sessions come from: for transactions, and for single reads in autocommit (no BEGIN, no COMMIT)."""
+
+    transactions: async_sessionmaker[AsyncSession]
+    reads: async_sessionmaker[AsyncSession]
+
+    @classmethod
+    def on(cls, engine: AsyncEngine) -> Self:
+        """Sessions on the pool of `engine`."""
+        return cls(
+            transactions=async_sessionmaker(engine, expire_on_commit=False),
+            reads=async_sessionmaker(engine.execution_options(isolation_level="AUTOCOMMIT"), expire_on_commit=False),
+        )
+
+
+# SQLSTATE classes and codes (PostgreSQL, appendix A) that say "not now" rather than "wrong": connection exceptions,
+# transaction rollback by deadlock or serialization, resources, operator intervention, system errors; lock not
+# available, and a server that is only a standby for the moment.
+_PASSING_CLASSES = frozenset({"08", "40", "53", "57", "58"})
+_PASSING_CODES = frozenset({"55P03", "25006"})
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Whether `error` means that the database is away, locked or too slow, and the same request may work later."""
+    if isinstance(error, PoolTimeoutError | TimeoutError | OSError):
+        return True
+    if not isinstance(error, DBAPIError):
+        return False
+    state = getattr(error.orig, "sqlstate", None)
+    if state is None:  # not said by the server: the connection broke, or could not be made
+        return error.connection_invalidated or isinstance(error, InterfaceError | OperationalError)
+    return state[:2] in _PASSING_CLASSES or state in _PASSING_CODES
+
+
+_CURES = {
+    "28P01": "the user or the password is wrong",
+    "28000": "the server does not let this user in (see its pg_hba.conf)",
+    "3D000": "there is no such database",
+    "42501": "the user may not create tables there: GRANT CREATE ON SCHEMA public, or let the owner migrate",
+    "53300": "the server has no connection left",
+    "57P03": "the server is starting or stopping",
+}
+
+
+def explain(error: BaseException, url: URL) -> str:
+    """One line for an operator about why the database cannot be used; never the text of `error`, never the password."""
+    place = f"{url.host or 'localhost'}:{url.port or 5432}/{url.database or ''}"
+    cause = getattr(error, "orig", None) or error
+    state = getattr(cause, "sqlstate", None)
+    if state is not None:
+        reason = _CURES.get(state, f"PostgreSQL answered with SQLSTATE {state}")
+    elif isinstance(cause, TimeoutError):
+        reason = "the server does not answer"
+    elif isinstance(cause, OSError):
+        reason = f"the server cannot be reached ({cause.strerror or type(cause).__name__})"
+    else:
+        reason = f"the connection failed ({type(cause).__name__})"
+    return f"DATABASE_URL ({place}): {reason}."

@@ -1,0 +1,28 @@
+"""The one MetaData all tables belong to, and what every table of ours has in common."""
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, MetaData
+from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute
+
+TABLE_PREFIX = "pyapi_"
+VERSION_TABLE = "pyapi_alembic_version"
+
+
+class Base(DeclarativeBase):
+    """Base of all models. Constraint names follow one convention, so that migrations can name them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+def contains(column: InstrumentedAttribute[Any], words: str) -> ColumnElement[bool]:
+    """Whether a text column contains `words`, without regard to case; `%` and `_` are ordinary characters."""
+    return column.icontains(words, autoescape=True)

@@ -1,0 +1,60 @@
+"""Tables of data records and of every state they were in."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, Index, String, Text, func, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from pyapi.db.meta import Base
+from pyapi.enums import RecordStatus
+
+_STATUSES = ", ".join(f"'{status}'" for status in RecordStatus)
+
+
+class DataRecord(Base):
+    """One ETL job definition.
+
+    `revision` and `updated_at` are kept by triggers (see the first migration), so rows written by plain SQL are right
+    as well; nothing here sets them.
+    """
+
+    __tablename__ = "pyapi_data_records"
+    __table_args__ = (
+        CheckConstraint(f"status IN ({_STATUSES})", name="status"),
+        Index("ix_pyapi_data_records_status_created_at_id", "status", "created_at", "id"),
+        Index("ix_pyapi_data_records_created_at_id", "created_at", "id"),
+        Index("ix_pyapi_data_records_updated_at_id", "updated_at", "id"),
+        Index("ix_pyapi_data_records_name_id", "name", "id"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(255))
+    description: Mapped[str | None] = mapped_column(Text)
+    config: Mapped[Any] = mapped_column(JSONB(none_as_null=True), nullable=True)
+    status: Mapped[str] = mapped_column(String(50), server_default=text("'active'"))
+    owner_id: Mapped[int | None] = mapped_column(ForeignKey("pyapi_users.id", ondelete="SET NULL"), index=True)
+    revision: Mapped[int] = mapped_column(server_default=text("1"))
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+    updated_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+
+
+class DataRevision(Base):
+    """One saved state of a data record; written by triggers only, in the order in which transactions commit.
+
+    `change_id` counts over all records. A reader that has seen `max(change_id) = n` has seen every change up to n.
+    """
+
+    __tablename__ = "pyapi_data_revisions"
+
+    record_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    revision: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    change_id: Mapped[int] = mapped_column(BigInteger, unique=True)
+    change_kind: Mapped[str] = mapped_column(String(20))
+    changed_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    changed_by: Mapped[int | None] = mapped_column(doc="User of PyAPI; NULL when the row was written by SQL.")
+    changed_by_name: Mapped[str] = mapped_column(
+        String(255), doc="Username; 'role:' and the PostgreSQL role when the row was written by SQL."
+    )
+    state: Mapped[dict[str, Any]] = mapped_column(JSONB, doc="The whole row, credentials included.")

@@ -1,0 +1,85 @@
+"""The production server: a gunicorn arbiter in this process, uvicorn in its workers."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
+from uvicorn_worker import UvicornWorker
+
+KEEP_ALIVE_SECONDS = 75
+
+
+class Worker(UvicornWorker):  # type: ignore[misc]
+    """A uvicorn worker that leaves logging to us and does not name itself in the answers."""
+
+    CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
+        "loop": "auto",
+        "http": "auto",
+        "lifespan": "on",
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+        "ws": "none",
+    }
+
+
+class Server(BaseApplication):
+    """Runs the application that `load` makes, once in each worker."""
+
+    def __init__(self, load: Callable[[], Any], options: dict[str, Any]) -> None:
+        self._load = load
+        self._options = options
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Take our options and nothing from the command line."""
+        for name, value in self._options.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Any:
+        """Make the application of one worker."""
+        return self._load()
+
+
+def serve(
+    load: Callable[[], Any],
+    *,
+    host: str,
+    port: int,
+    workers: int,
+    graceful_timeout_seconds: int,
+    forwarded_allow_ips: str,
+    log_level: str,
+) -> None:
+    """Serve until SIGTERM or SIGINT; requests in flight get `graceful_timeout_seconds` to end. Does not return."""
+    metrics = tempfile.mkdtemp(prefix="pyapi-metrics-")
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics  # before a worker imports prometheus_client
+    owner = os.getpid()
+    options = {
+        "bind": f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
+        "workers": workers,
+        "worker_class": f"{Worker.__module__}.{Worker.__qualname__}",
+        "graceful_timeout": graceful_timeout_seconds,
+        "keepalive": KEEP_ALIVE_SECONDS,
+        "forwarded_allow_ips": forwarded_allow_ips,
+        "loglevel": log_level.lower(),
+        "proc_name": "pyapi",
+        "child_exit": _forget_worker,
+        "control_socket_disable": True,
+    }
+    try:
+        Server(load, options).run()
+    finally:
+        if os.getpid() == owner:  # workers unwind through here as well
+            shutil.rmtree(metrics, ignore_errors=True)
+
+
+def _forget_worker(_: Arbiter, worker: UvicornWorker) -> None:
+    """Let the metrics of a dead worker count for the past and no longer for the present."""
+    from prometheus_client.multiprocess import mark_process_dead
+
+    mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]

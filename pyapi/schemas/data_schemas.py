@@ -1,0 +1,147 @@
+"""Data records on the wire."""
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import MISSING, AfterValidator, BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
+
+from pyapi.enums import RecordStatus
+from pyapi.schemas.fields import Config, Id, Limit, Name, RequestBody, SearchWords, Skip, Text, UtcTime
+
+SORTABLE = ("id", "name", "status", "created_at", "updated_at")
+DEFAULT_ORDER = "-created_at"
+_ORDER_PATTERN = "^-?({names})(,-?({names})){{0,4}}$".format(names="|".join(SORTABLE))
+
+_EXAMPLE_CONFIG: JsonDict = {
+    "source": "postgresql://etl@warehouse:5432/sales",
+    "target": "s3://data-lake/sales/",
+    "schedule": "0 9 * * *",
+    "batch_size": 1000,
+    "retry_count": 3,
+}
+
+
+def _known_order(text: str) -> str:
+    if not re.match(_ORDER_PATTERN, text):
+        raise ValueError(
+            f"write one to five of {', '.join(SORTABLE)}, separated by commas, '-' before one for descending"
+        )
+    names = [part.removeprefix("-") for part in text.split(",")]
+    if len(set(names)) < len(names):
+        raise ValueError("name each field once")
+    return text
+
+
+OrderBy = Annotated[
+    str,
+    AfterValidator(_known_order),
+    Field(
+        description=f"Fields to sort by, `-` before one for descending: {', '.join(SORTABLE)}.",
+        examples=["-created_at,name"],
+        json_schema_extra={"pattern": _ORDER_PATTERN},
+    ),
+]
+
+
+class DataCreate(RequestBody):
+    """A new data record."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "ETL 資料處理任務",
+                    "description": "每日資料同步處理",
+                    "config": _EXAMPLE_CONFIG,
+                    "status": "active",
+                }
+            ]
+        }
+    )
+
+    name: Name
+    description: Text | None = None
+    config: Config | None = None
+    status: RecordStatus = RecordStatus.ACTIVE
+
+
+class DataUpdate(RequestBody):
+    """Changes to a data record; fields that are not sent stay. `config` is replaced as a whole."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"description": "更新後的描述", "status": "inactive"}]})
+
+    name: Name | MISSING = MISSING
+    description: Text | None | MISSING = MISSING
+    config: Config | None | MISSING = MISSING
+    status: RecordStatus | MISSING = MISSING
+
+    def changes(self) -> dict[str, Any]:
+        """Only what was sent."""
+        return {field: getattr(self, field) for field in self.model_fields_set}
+
+
+class DataListParams(BaseModel):
+    """Which records to list, and how."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    skip: Skip = 0
+    limit: Limit = 10
+    status: RecordStatus | None = None
+    q: SearchWords | None = Field(None, description="Part of the name or of the description.")
+    owner_id: Id | None = Field(None, description="Creator of the record; for signed-in callers.")
+    created_after: UtcTime | None = None
+    created_before: UtcTime | None = None
+    updated_after: UtcTime | None = None
+    updated_before: UtcTime | None = None
+    order_by: OrderBy = DEFAULT_ORDER
+    cursor: str | None = Field(
+        None, max_length=4096, description="`next_cursor` of the page before; cheap however deep the list."
+    )
+    include_total: bool = Field(True, description="false leaves out the count, which costs time in a large table.")
+
+
+class DataSummary(BaseModel):
+    """What callers see who are not signed in."""
+
+    id: int
+    name: str
+    description: str | None
+    status: str
+    schedule: str | int | float | None = Field(description="`config.schedule`, when it is a text or a number.")
+    created_at: datetime
+    updated_at: datetime
+
+
+class DataRead(BaseModel):
+    """What signed-in callers see. Credentials inside `config` are shown as `***`."""
+
+    id: int
+    name: str
+    description: str | None
+    config: Any = Field(description="The job; credentials are masked.", examples=[_EXAMPLE_CONFIG])
+    status: str
+    owner_id: int | None
+    revision: int = Field(description="Counts the saved states of this record, from 1.")
+    created_at: datetime
+    updated_at: datetime
+
+
+class DataList(BaseModel):
+    """A page of records."""
+
+    data: Sequence[DataRead] | Sequence[DataSummary]
+    total: int | None = Field(description="How many match in all; null when `include_total` is false.")
+    skip: int
+    limit: int
+    next_cursor: str | None = Field(description="For the page behind this one; null on the last page.")
+
+
+class DataDeleted(BaseModel):
+    """What was deleted."""
+
+    message: str
+    deleted_id: int

@@ -1,0 +1,115 @@
+"""Field types that several schemas share: text PostgreSQL can hold, times in UTC, pages, JSON of bounded depth."""
+
+import math
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from email_validator import EmailNotValidError, validate_email
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
+
+MAX_ID = 2**31 - 1
+MAX_DEPTH = 64
+MAX_WHOLE_NUMBER = 10**308
+"""Whole numbers stay below what a double can hold: other readers of the JSON have nothing wider."""
+
+_DATE_FIRST = re.compile(r"\d{4}-\d{2}-\d{2}([T ]|$)")
+_NO_NUL = r"^[^\x00]*$"
+_NO_NUL_NOT_BLANK = r"^[^\x00]*[^\x00\s][^\x00]*$"
+
+
+class RequestBody(BaseModel):
+    """Base of everything a client sends: a field that is not known is an error, never silently dropped."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+
+def _to_utc(moment: datetime) -> datetime:
+    if moment.tzinfo is None:
+        return moment.replace(tzinfo=UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("write a time between the years 1 and 9999 in UTC") from None
+
+
+def _only_iso(value: object) -> object:
+    """Pydantic also takes bare numbers for times; nobody means them in a query."""
+    if isinstance(value, str) and not _DATE_FIRST.match(value):
+        raise ValueError("write an ISO 8601 time such as 2026-01-31T09:00:00+08:00")
+    return value
+
+
+def _valid_email(text: str) -> str:
+    try:
+        # No look-up in the DNS: registering must not depend on it, and internal domains are addresses too.
+        return validate_email(text, check_deliverability=False, globally_deliverable=False).normalized
+    except EmailNotValidError:
+        raise ValueError("write an e-mail address such as name@example.com") from None
+
+
+def _storable(config: dict[str, Any]) -> dict[str, Any]:
+    """Refuse JSON that PostgreSQL cannot store or that other readers could not take back. Walks without recursion."""
+    level: list[object] = [config]
+    depth = 0
+    while level:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise ValueError(f"nest objects and lists at most {MAX_DEPTH} deep")
+        below: list[object] = []
+        for value in level:
+            if isinstance(value, dict):
+                for key in value:
+                    _storable_scalar(key)
+                below.extend(_storable_children(value.values()))
+            elif isinstance(value, list):
+                below.extend(_storable_children(value))
+        level = below
+    return config
+
+
+def _storable_children(values: Any) -> list[object]:
+    containers: list[object] = []
+    for value in values:
+        if isinstance(value, dict | list):
+            containers.append(value)
+        else:
+            _storable_scalar(value)
+    return containers
+
+
+def _storable_scalar(value: object) -> None:
+    if isinstance(value, str):
+        if "\x00" in value:
+            raise ValueError("remove the NUL character (\\u0000): PostgreSQL cannot store it")
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ValueError("remove the lone surrogate (\\ud800 to \\udfff): it is not a character") from None
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("write a finite number")
+    elif isinstance(value, int) and abs(value) >= MAX_WHOLE_NUMBER:
+        raise ValueError("write whole numbers of at most 308 digits")
+
+
+Text = Annotated[str, StringConstraints(pattern=_NO_NUL)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=_NO_NUL_NOT_BLANK)]
+SearchWords = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=_NO_NUL)]
+Email = Annotated[
+    str, StringConstraints(max_length=254), AfterValidator(_valid_email), Field(json_schema_extra={"format": "email"})
+]
+UtcTime = Annotated[datetime, BeforeValidator(_only_iso), AfterValidator(_to_utc)]
+Id = Annotated[int, Field(ge=1, le=MAX_ID)]
+Skip = Annotated[int, Field(ge=0, le=MAX_ID, description="How many to leave out at the start.")]
+Limit = Annotated[int, Field(ge=1, le=1000, description="How many to answer at most.")]
+Config = Annotated[
+    dict[str, Any],
+    AfterValidator(_storable),
+    WithJsonSchema({"type": "object", "additionalProperties": True}),
+]
+
+
+class Message(BaseModel):
+    """What was done, in words."""
+
+    message: str

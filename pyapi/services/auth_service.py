@@ -1,0 +1,233 @@
+"""Who may sign in, and how long a login holds."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import structlog
+
+from pyapi.db.auth_dao import IssuedToken, SessionDAO, UserDAO, UserLookup
+from pyapi.db.auth_models import User
+from pyapi.exceptions import FieldError, InvalidCredentials, InvalidToken, TokenReused, ValidationFailed
+from pyapi.schemas.auth_schemas import (
+    ChangePasswordRequest,
+    LoginRequest,
+    RegisterRequest,
+    SessionsEnded,
+    TokenPair,
+    UpdateMeRequest,
+    UserRead,
+)
+from pyapi.services.password_service import PasswordService
+from pyapi.utils.auth import TokenSigner, new_refresh_token, password_weakness, refresh_token_digest
+
+log = structlog.get_logger(__name__)
+
+
+def utc_now() -> datetime:
+    """The clock of the service."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPolicy:
+    """How tokens are signed and how long they live. A session does not slide: refreshing never makes it longer."""
+
+    signer: TokenSigner
+    access_lifetime: timedelta
+    session_lifetime: timedelta
+    clock: Callable[[], datetime] = utc_now
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who is making this request, and in which session."""
+
+    user_id: int
+    username: str
+    is_superuser: bool
+    session_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """What is known about the program at the other end; kept beside its refresh tokens."""
+
+    user_agent: str | None
+    address: str | None
+
+
+def require_strong_password(password: str, *, pointer: str, user_inputs: list[str]) -> None:
+    """Raise ValidationFailed at `pointer` when the password is short, common or easily guessed."""
+    weakness = password_weakness(password, user_inputs=user_inputs)
+    if weakness is not None:
+        raise ValidationFailed([FieldError(weakness, pointer)])
+
+
+class Authenticator:
+    """Turns an access token into a caller."""
+
+    def __init__(self, lookup: UserLookup, policy: TokenPolicy) -> None:
+        self._lookup = lookup
+        self._policy = policy
+
+    async def authenticate(self, access_token: str) -> Caller:
+        """Who an access token speaks for. Raises InvalidToken also when its session or its account has ended."""
+        claims = self._policy.signer.verify(access_token, now=self._policy.clock())
+        session_id = UUID(claims.session_id)
+        user = await self._lookup.by_session(user_id=claims.user_id, session_id=session_id)
+        if user is None:
+            raise InvalidToken
+        return Caller(user.id, user.username, user.is_superuser, session_id)
+
+
+class AuthService:
+    """Accounts and sessions of people acting for themselves.
+
+    What is only read comes through `lookup`; `users` and `sessions` write, in the transaction of the request, which
+    takes its connection from the pool no earlier than at its first statement.
+    """
+
+    def __init__(
+        self,
+        lookup: UserLookup,
+        users: UserDAO,
+        sessions: SessionDAO,
+        passwords: PasswordService,
+        policy: TokenPolicy,
+    ) -> None:
+        self._lookup = lookup
+        self._users = users
+        self._sessions = sessions
+        self._passwords = passwords
+        self._policy = policy
+
+    async def register(self, request: RegisterRequest) -> UserRead:
+        """Open an account. Raises ValidationFailed for a weak password, Conflict for a taken name or address."""
+        inputs = [request.username, request.email, request.full_name or ""]
+        require_strong_password(request.password, pointer="/body/password", user_inputs=inputs)
+        user = await self._users.add(
+            username=request.username,
+            email=request.email,
+            full_name=request.full_name,
+            hashed_password=await self._passwords.hash(request.password),
+        )
+        log.info("user.registered", user_id=user.id)
+        return UserRead.model_validate(user)
+
+    async def login(self, request: LoginRequest, client: Client) -> TokenPair:
+        """Open a session. Raises InvalidCredentials, always the same one, after exactly one hash."""
+        user = await self._lookup.by_username(request.username)
+        fits = await self._passwords.verify(request.password, user.hashed_password if user else None)
+        if user is None or not fits or not user.is_active:
+            log.info("login.failed", user_id=user.id if user else None)
+            raise InvalidCredentials
+        rehash = self._passwords.needs_rehash(user.hashed_password)
+        refresh_token = new_refresh_token()
+        issued = await self._sessions.start(
+            user_id=user.id,
+            verified_hash=user.hashed_password,
+            new_hash=await self._passwords.hash(request.password) if rehash else None,
+            expires_at=self._policy.clock() + self._policy.session_lifetime,
+            digest=refresh_token_digest(refresh_token),
+            user_agent=client.user_agent,
+            address=client.address,
+        )
+        if issued is None:  # closed, or another password, since the row was read
+            raise InvalidCredentials
+        log.info("login.succeeded", user_id=user.id, session_id=str(issued.session_id))
+        return self._pair(issued, refresh_token)
+
+    async def refresh(self, refresh_token: str, client: Client) -> TokenPair:
+        """Exchange a refresh token. Raises InvalidToken; TokenReused ends the whole session (RFC 9700, 4.14.2)."""
+        digest = refresh_token_digest(refresh_token)
+        successor = new_refresh_token()
+        issued = await self._sessions.rotate(
+            digest,
+            new_digest=refresh_token_digest(successor),
+            user_agent=client.user_agent,
+            address=client.address,
+        )
+        if issued is not None:
+            return self._pair(issued, successor)
+        family = await self._sessions.family_of(digest)
+        if family is None or family.unused:
+            raise InvalidToken
+        if await self._sessions.end(family.session_id, reason="reuse"):
+            log.warning("token.reused", user_id=family.user_id, session_id=str(family.session_id))
+        raise TokenReused
+
+    def _pair(self, issued: IssuedToken, refresh_token: str) -> TokenPair:
+        now = self._policy.clock()
+        expires_at = min(now + self._policy.access_lifetime, issued.expires_at)
+        access_token = self._policy.signer.sign(
+            user_id=issued.user_id, session_id=issued.session_id, issued_at=now, expires_at=expires_at
+        )
+        return TokenPair(
+            access_token=access_token,
+            refresh_token=refresh_token,
+            expires_in=max(0, int((expires_at - now).total_seconds())),
+        )
+
+    async def logout(self, caller: Caller, refresh_token: str | None) -> None:
+        """End the session of `refresh_token`, or the caller's own. Raises ValidationFailed for a token of others."""
+        session_id = caller.session_id
+        if refresh_token is not None:
+            family = await self._sessions.family_of(refresh_token_digest(refresh_token))
+            if family is None or family.user_id != caller.user_id:
+                raise ValidationFailed([FieldError("Send one of your own refresh tokens.", "/body/refresh_token")])
+            session_id = family.session_id
+        await self._sessions.end(session_id, reason="logout")
+        log.info("logout", user_id=caller.user_id, session_id=str(session_id))
+
+    async def logout_all(self, caller: Caller) -> SessionsEnded:
+        """End every session of the caller, this one included."""
+        ended = await self._sessions.end_all(caller.user_id, reason="logout-all")
+        log.info("logout.all", user_id=caller.user_id, sessions=ended)
+        return SessionsEnded(message=f"Logged out of {ended} sessions.", ended_sessions=ended)
+
+    async def me(self, caller: Caller) -> UserRead:
+        """The caller's own account."""
+        return UserRead.model_validate(await self._own(caller))
+
+    async def update_me(self, caller: Caller, request: UpdateMeRequest) -> UserRead:
+        """Change the caller's own account; a new e-mail address needs the password (ASVS 5.0, 7.5.1)."""
+        changes = request.model_dump(exclude={"current_password"})
+        user = await self._own(caller)
+        if changes.get("email", user.email) != user.email:
+            await self._require_current(user, request.current_password)
+        if changes:
+            user = await self._users.update(user.id, **changes)
+            log.info("user.updated", user_id=user.id, fields=sorted(changes))
+        return UserRead.model_validate(user)
+
+    async def change_password(self, caller: Caller, request: ChangePasswordRequest) -> SessionsEnded:
+        """Set a new password and end every session, this one included."""
+        user = await self._own(caller)
+        await self._require_current(user, request.current_password)
+        inputs = [user.username, user.email, user.full_name or "", request.current_password]
+        require_strong_password(request.new_password, pointer="/body/new_password", user_inputs=inputs)
+        new_hash = await self._passwords.hash(request.new_password)
+        # Locked first, so that a login with the old password comes before this or fails, see SessionDAO.start.
+        locked = await self._users.lock(user.id)
+        if locked is None or locked.hashed_password != user.hashed_password:
+            raise _wrong_current_password()
+        await self._users.update(user.id, hashed_password=new_hash)
+        ended = await self._sessions.end_all(user.id, reason="password-changed")
+        log.info("password.changed", user_id=user.id, sessions=ended)
+        return SessionsEnded(message="Password changed. Sign in again with the new one.", ended_sessions=ended)
+
+    async def _own(self, caller: Caller) -> User:
+        user = await self._lookup.by_id(caller.user_id)
+        if user is None:  # deleted since the request began
+            raise InvalidToken
+        return user
+
+    async def _require_current(self, user: User, password: str | None) -> None:
+        if password is None or not await self._passwords.verify(password, user.hashed_password):
+            raise _wrong_current_password()
+
+
+def _wrong_current_password() -> ValidationFailed:
+    return ValidationFailed([FieldError("Send your current password.", "/body/current_password")])

@@ -1,0 +1,52 @@
+"""Hashing passwords without stopping the event loop."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import ParamSpec, TypeVar
+
+from pyapi.exceptions import Busy
+from pyapi.utils.auth import PasswordHasher
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class PasswordService:
+    """A hasher behind a bounded queue.
+
+    bcrypt takes a quarter of a second of one core and frees the GIL meanwhile, so as many threads as cores may work on
+    it; a flood of logins then waits here and not in the way of other requests. Raises Busy when the queue is full.
+    """
+
+    def __init__(self, hasher: PasswordHasher, *, threads: int, queue: int = 32) -> None:
+        self._hasher = hasher
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="password")
+        self._room = threads + queue
+
+    async def hash(self, password: str) -> str:
+        """A new hash for a password that has been accepted."""
+        return await self._run(self._hasher.hash, password)
+
+    async def verify(self, password: str, hashed: str | None) -> bool:
+        """Whether the password fits; None stands for "no such user" and costs the same."""
+        return await self._run(self._hasher.verify, password, hashed)
+
+    def needs_rehash(self, hashed: str) -> bool:
+        """Whether the hash was made with other parameters than today's."""
+        return self._hasher.needs_rehash(hashed)
+
+    async def _run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        if self._room == 0:
+            raise Busy
+        self._room -= 1
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._threads, partial(work, *args, **kwargs))
+        finally:
+            self._room += 1
+
+    def close(self) -> None:
+        """Stop the threads; work in progress ends first."""
+        self._threads.shutdown()

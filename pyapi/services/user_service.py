@@ -1,0 +1,96 @@
+"""What superusers, and operators at a terminal, do with other people's accounts."""
+
+import structlog
+
+from pyapi.db.auth_dao import SessionDAO, UserDAO, UserLookup
+from pyapi.db.auth_models import User
+from pyapi.exceptions import Conflict, NotFound
+from pyapi.schemas.auth_schemas import (
+    RegisterRequest,
+    SessionsEnded,
+    UpdateUserRequest,
+    UserList,
+    UserListParams,
+    UserRead,
+)
+from pyapi.services.auth_service import require_strong_password
+from pyapi.services.password_service import PasswordService
+
+log = structlog.get_logger(__name__)
+
+
+class UserService:
+    """Accounts, seen from above. Whether the caller is a superuser is asked before this class is made."""
+
+    def __init__(self, lookup: UserLookup, users: UserDAO, sessions: SessionDAO) -> None:
+        self._lookup = lookup
+        self._users = users
+        self._sessions = sessions
+
+    async def page(self, params: UserListParams) -> UserList:
+        """A page of accounts in the order of their ids."""
+        return UserList(
+            data=[
+                UserRead.model_validate(user)
+                for user in await self._users.page(q=params.q, skip=params.skip, limit=params.limit)
+            ],
+            total=await self._users.count(q=params.q),
+            skip=params.skip,
+            limit=params.limit,
+        )
+
+    async def get(self, user_id: int) -> UserRead:
+        """One account. Raises NotFound."""
+        return UserRead.model_validate(_found(await self._users.get(user_id)))
+
+    async def update(self, user_id: int, request: UpdateUserRequest) -> UserRead:
+        """Change an account; closing it ends its sessions. Raises NotFound, Conflict.
+
+        The last superuser who can sign in stays one: nobody could undo that over the API.
+        """
+        changes = request.changes()
+        demotes = changes.get("is_superuser") is False or changes.get("is_active") is False
+        if demotes and await self._users.lock_superusers() == [user_id]:
+            raise Conflict("This is the last active superuser. Make another one first.")
+        user = _found(await self._users.lock(user_id))
+        if changes:
+            user = await self._users.update(user_id, **changes)
+            log.info("user.updated", user_id=user_id, fields=sorted(changes))
+        if changes.get("is_active") is False:
+            await self._sessions.end_all(user_id, reason="deactivated")
+        return UserRead.model_validate(user)
+
+    async def revoke_tokens(self, user_id: int) -> SessionsEnded:
+        """End every session of an account. Raises NotFound."""
+        user = _found(await self._users.get(user_id))
+        ended = await self._sessions.end_all(user_id, reason="revoked")
+        log.info("tokens.revoked", user_id=user_id, sessions=ended)
+        return SessionsEnded(message=f"Ended {ended} sessions of {user.username}.", ended_sessions=ended)
+
+    async def create_superuser(self, request: RegisterRequest, passwords: PasswordService) -> UserRead:
+        """Open an account that may do everything. Raises ValidationFailed, Conflict."""
+        require_strong_password(request.password, pointer="/password", user_inputs=[request.username, request.email])
+        user = await self._users.add(
+            username=request.username,
+            email=request.email,
+            full_name=request.full_name,
+            hashed_password=await passwords.hash(request.password),
+            is_superuser=True,
+        )
+        log.info("superuser.created", user_id=user.id)
+        return UserRead.model_validate(user)
+
+    async def reset_password(self, username: str, password: str, passwords: PasswordService) -> UserRead:
+        """Set a password without knowing the old one, and end every session. Raises NotFound, ValidationFailed."""
+        user = _found(await self._lookup.by_username(username))
+        require_strong_password(password, pointer="/password", user_inputs=[user.username, user.email])
+        user = await self._users.update(user.id, hashed_password=await passwords.hash(password))
+        await self._sessions.end_all(user.id, reason="password-reset")
+        log.info("password.reset", user_id=user.id)
+        return UserRead.model_validate(user)
+
+
+def _found(user: User | None) -> User:
+    if user is None:
+        raise NotFound("There is no such user.")
+    return user

@@ -1,0 +1,173 @@
+"""Every setting of the service: its name in the environment, its default, its meaning.
+
+`.env.example` is rendered from this class (`pyapi config example`), so the text beside a field is what a user reads.
+"""
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from pyapi.enums import Environment, LogFormat
+from pyapi.exceptions import ConfigurationError
+from pyapi.utils.auth import key_weakness
+
+
+def _split_commas(value: object) -> object:
+    """Let a list be written as `a, b` in the environment."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)]
+
+
+class Settings(BaseSettings):
+    """Read once by the composition root (environment first, then `.env`) and handed on as plain values."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PYAPI_",
+        env_file=".env",
+        env_file_encoding="utf-8",
+        frozen=True,
+        extra="ignore",
+        env_ignore_empty=True,
+    )
+
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface.")
+    port: int = Field(8000, ge=1, le=65535, description="Port to listen on.")
+    environment: Environment = Field(
+        Environment.DEV, description="dev, test or production; production refuses to start with unsafe settings."
+    )
+    log_level: Annotated[str, BeforeValidator(lambda text: str(text).upper())] = Field(
+        "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR."
+    )
+    log_format: LogFormat = Field(
+        LogFormat.AUTO, description="json, console, or auto: console on a terminal, JSON everywhere else."
+    )
+    reload: bool = Field(False, description="Restart when a source file changes; for development only.")
+    workers_count: int = Field(1, ge=1, le=64, description="Worker processes; about one for each core.")
+    data_dir: Path = Field(
+        Path(".pyapi"), description="Folder of the embedded PostgreSQL and of the generated SECRET_KEY."
+    )
+    database_url: SecretStr | None = Field(
+        None,
+        validation_alias="DATABASE_URL",
+        description="PostgreSQL to use, the one of Airflow; without it an embedded PostgreSQL is started.",
+        examples=["postgresql+asyncpg://airflow:airflow@localhost:5432/airflow"],
+    )
+    secret_key: SecretStr | None = Field(
+        None,
+        validation_alias="SECRET_KEY",
+        description="Signs access tokens, 32 bytes or more (`pyapi secret generate`); without it one is made and kept.",
+        examples=["the-output-of-pyapi-secret-generate"],
+    )
+    access_token_expire_minutes: int = Field(30, ge=1, le=1440, description="Life of an access token.")
+    refresh_token_expire_days: int = Field(7, ge=1, le=365, description="Life of a session, however often refreshed.")
+    anonymous_read: bool = Field(
+        True, description="Let callers who are not signed in read summaries of records; false answers 401."
+    )
+    cors_origins: CommaList = Field(
+        (), description="Origins of browser frontends, separated by commas.", examples=["https://etl.example.com"]
+    )
+    metrics_enabled: bool = Field(True, description="Serve Prometheus metrics at /metrics.")
+    forwarded_allow_ips: str = Field(
+        "127.0.0.1", description="Proxies whose X-Forwarded-For is believed, separated by commas."
+    )
+    graceful_timeout_seconds: int = Field(30, ge=1, le=600, description="Time for requests in flight after SIGTERM.")
+    migrate_on_start: bool = Field(True, description="Apply missing migrations when the service starts.")
+    database_pool_size: int = Field(
+        10, ge=1, le=200, description="Connections each worker may keep: workers x this is the most PostgreSQL sees."
+    )
+    password_hash_rounds: int = Field(12, ge=4, le=16, description="Cost of bcrypt, as a power of two.")
+
+    not_prefixed: ClassVar[frozenset[str]] = frozenset({"database_url", "secret_key"})
+
+    @classmethod
+    def load(cls, **overrides: Any) -> Self:
+        """Read the environment and `.env`.
+
+        Raises ConfigurationError with one line for each bad setting; values are never repeated.
+        """
+        try:
+            return cls(**overrides)
+        except ValidationError as error:
+            lines = [
+                f"{variable_name(str(item['loc'][0]))}: {item['msg']}" for item in error.errors(include_input=False)
+            ]
+            raise ConfigurationError("\n".join(lines)) from None
+
+    def require_safe(self) -> None:
+        """Raise ConfigurationError when production would run with an unsafe setting."""
+        problems = list(self._unsafe()) if self.environment is Environment.PRODUCTION else []
+        if problems:
+            raise ConfigurationError("\n".join(problems))
+
+    def _unsafe(self) -> Iterator[str]:
+        if self.database_url is None:
+            yield "DATABASE_URL is missing: production needs a PostgreSQL server, name it as postgresql://user@host/db."
+        if self.secret_key is None:
+            yield "SECRET_KEY is missing: make one with `pyapi secret generate` and set it on every worker."
+        elif weakness := key_weakness(self.secret_key.get_secret_value()):
+            yield f"SECRET_KEY is unsafe: {weakness} Make one with `pyapi secret generate`."
+        if self.reload:
+            yield "PYAPI_RELOAD is on: set it to false, reloading is for development."
+
+    def signing_key(self) -> str:
+        """SECRET_KEY, or the random key that the data folder keeps (made at the first call)."""
+        if self.secret_key is not None:
+            return self.secret_key.get_secret_value()
+        return _kept_key(self.data_dir / "secret_key")
+
+
+def _kept_key(path: Path) -> str:
+    """Read the key in `path`, or make it. Of several processes that start together one makes it, all read the same."""
+    if not path.exists():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        draft = path.with_name(f"{path.name}.{os.getpid()}")
+        draft.touch(mode=0o600)
+        draft.write_text(secrets.token_urlsafe(48))
+        try:
+            os.link(draft, path)  # fails when another process was first: its key counts
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+    return path.read_text().strip()
+
+
+def variable_name(field: str) -> str:
+    """Name of a setting in the environment."""
+    return field.upper() if field.lower() in Settings.not_prefixed else f"PYAPI_{field.upper()}"
+
+
+def unknown_variables(names: list[str]) -> list[str]:
+    """Those of `names` that look like settings of ours and are not: a typing mistake that would be ignored."""
+    known = {variable_name(field) for field in Settings.model_fields}
+    return sorted(name for name in names if name.upper().startswith("PYAPI_") and name.upper() not in known)
+
+
+def render_env_example() -> str:
+    """The text of `.env.example`."""
+    head = (
+        "# Settings of PyAPI. Copy to .env and change what you need; a commented line shows an example,\n"
+        "# every other line the default. The environment wins over this file.\n\n"
+        "# Lets `docker compose up -d` work in this folder.\n"
+        "COMPOSE_FILE=deployment/docker-compose.yml\n"
+    )
+    return head + "".join(_render_field(name, field) for name, field in Settings.model_fields.items())
+
+
+def _render_field(name: str, field: FieldInfo) -> str:
+    if field.examples:
+        line = f"# {variable_name(name)}={field.examples[0]}"
+    else:
+        default = field.get_default()
+        line = f"{variable_name(name)}={str(default).lower() if isinstance(default, bool) else default}"
+    return f"\n# {field.description}\n{line}\n"

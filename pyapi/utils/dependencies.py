@@ -1,0 +1,126 @@
+"""Who is calling, and with which services?"""
+
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+from fastapi.security import OAuth2PasswordBearer
+
+from pyapi.db.auth_dao import SessionDAO, UserDAO, UserLookup
+from pyapi.db.dao import DataRecordDAO
+from pyapi.db.dependencies import DbSession, ReadSession, database, transaction
+from pyapi.db.monitoring_dao import MonitoringDAO
+from pyapi.exceptions import InvalidToken, PermissionDenied, Unauthenticated
+from pyapi.services.auth_service import Authenticator, AuthService, Caller, Client
+from pyapi.services.data_service import DataService
+from pyapi.services.monitoring_service import MonitoringService
+from pyapi.services.user_service import UserService
+
+LOGIN_URL = "/api/auth/login"
+
+# Only says in OpenAPI how to sign in, which makes Swagger's "Authorize" work; the header is read below.
+oauth2_scheme = OAuth2PasswordBearer(tokenUrl=LOGIN_URL, auto_error=False)
+OPTIONAL_SIGN_IN: dict[str, Any] = {"security": [{}]}
+"""For `openapi_extra`: signing in is possible and not needed."""
+
+
+def bearer_token(request: Request) -> str | None:
+    """The access token of the request; None when there is no Authorization header at all.
+
+    Raises InvalidToken for anything else than one header of the form `Bearer <token>` (RFC 6750, 2.1).
+    """
+    headers = request.headers.getlist("authorization")
+    if not headers:
+        return None
+    scheme, _, token = headers[0].partition(" ")
+    if len(headers) > 1 or scheme.lower() != "bearer" or not token:
+        raise InvalidToken
+    return token.strip(" ")
+
+
+def user_lookup(request: Request) -> UserLookup:
+    """Reads of users in short sessions of their own."""
+    return UserLookup(partial(transaction, database(request).reads))
+
+
+Lookup = Annotated[UserLookup, Depends(user_lookup)]
+Token = Annotated[str | None, Depends(bearer_token)]
+
+
+async def optional_caller(
+    request: Request, token: Token, lookup: Lookup, _: Annotated[str | None, Depends(oauth2_scheme)]
+) -> Caller | None:
+    """Who is calling; None without a token. A token that does not hold is an error, never "nobody"."""
+    if token is None:
+        return None
+    return await Authenticator(lookup, request.app.state.tokens).authenticate(token)
+
+
+OptionalCaller = Annotated[Caller | None, Depends(optional_caller)]
+
+
+async def signed_in(caller: OptionalCaller) -> Caller:
+    """Who is calling. Raises Unauthenticated when nobody is signed in."""
+    if caller is None:
+        raise Unauthenticated
+    return caller
+
+
+SignedIn = Annotated[Caller, Depends(signed_in)]
+
+
+async def superuser(caller: SignedIn) -> Caller:
+    """Who is calling. Raises PermissionDenied for everybody but superusers."""
+    if not caller.is_superuser:
+        raise PermissionDenied("This needs a superuser.")
+    return caller
+
+
+async def reader(request: Request, caller: OptionalCaller) -> Caller | None:
+    """Who is reading records; None for somebody who is not signed in, where the settings let such people read."""
+    if caller is None and not request.app.state.anonymous_read:
+        raise Unauthenticated
+    return caller
+
+
+def client(request: Request) -> Client:
+    """The program at the other end, as far as the database can keep it."""
+    agent = request.headers.get("user-agent")
+    return Client(
+        user_agent=agent.replace("\x00", "")[:512] if agent else None,
+        address=request.client.host[:45] if request.client else None,
+    )
+
+
+def auth_service(request: Request, session: DbSession, lookup: Lookup) -> AuthService:
+    """Accounts and sessions, in the transaction of the request."""
+    state = request.app.state
+    return AuthService(lookup, UserDAO(session), SessionDAO(session), state.passwords, state.tokens)
+
+
+def user_service(session: DbSession, lookup: Lookup, _: Annotated[Caller, Depends(superuser)]) -> UserService:
+    """Other people's accounts, for superusers only."""
+    return UserService(lookup, UserDAO(session), SessionDAO(session))
+
+
+def data_service(session: DbSession, caller: SignedIn) -> DataService:
+    """Data records, to be changed."""
+    return DataService(DataRecordDAO(session), caller)
+
+
+def data_reader(session: ReadSession, caller: Annotated[Caller | None, Depends(reader)]) -> DataService:
+    """Data records, to be read."""
+    return DataService(DataRecordDAO(session), caller)
+
+
+def monitoring_service(request: Request) -> MonitoringService:
+    """The state of what this service needs."""
+    return MonitoringService(MonitoringDAO(partial(transaction, database(request).reads)))
+
+
+CallingClient = Annotated[Client, Depends(client)]
+Auth = Annotated[AuthService, Depends(auth_service)]
+Users = Annotated[UserService, Depends(user_service)]
+Data = Annotated[DataService, Depends(data_service)]
+DataReader = Annotated[DataService, Depends(data_reader)]
+Monitoring = Annotated[MonitoringService, Depends(monitoring_service)]

@@ -1,0 +1,81 @@
+"""Routes of data records."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+
+from pyapi.exceptions import InvalidToken, NotFound, PermissionDenied, PreconditionFailed
+from pyapi.schemas.data_schemas import (
+    DataCreate,
+    DataDeleted,
+    DataList,
+    DataListParams,
+    DataRead,
+    DataSummary,
+    DataUpdate,
+)
+from pyapi.schemas.fields import MAX_ID
+from pyapi.utils.dependencies import OPTIONAL_SIGN_IN, Data, DataReader
+from pyapi.web.headers import IF_MATCH, entity_tag, expected_revision, page_links
+from pyapi.web.problems import problem_responses
+from pyapi.web.requests import StrictRoute
+
+router = APIRouter(prefix="/data", tags=["資料管理 Data"], route_class=StrictRoute)
+
+DataId = Annotated[int, Path(ge=1, le=MAX_ID)]
+ExpectedRevision = Annotated[int | None, Depends(expected_revision)]
+CHANGE_PROBLEMS = problem_responses([InvalidToken, PermissionDenied, NotFound, PreconditionFailed])
+
+
+@router.post("/", status_code=201, responses=problem_responses([InvalidToken]))
+@router.post("", status_code=201, include_in_schema=False)
+async def create_data(body: DataCreate, data: Data, request: Request, response: Response) -> DataRead:
+    """Create a record; you are its owner."""
+    record = await data.create(body)
+    response.headers["Location"] = request.scope.get("root_path", "") + f"/api/data/{record.id}"
+    response.headers["ETag"] = entity_tag(record)
+    return record
+
+
+@router.get("/", responses=problem_responses([InvalidToken]), openapi_extra=OPTIONAL_SIGN_IN)
+@router.get("", include_in_schema=False)
+async def list_data(
+    params: Annotated[DataListParams, Query()], data: DataReader, request: Request, response: Response
+) -> DataList:
+    """List records. Without signing in, summaries only."""
+    page = await data.page(params)
+    response.headers["Link"] = page_links(request, page)
+    return page
+
+
+@router.get("/{data_id}", responses=problem_responses([InvalidToken, NotFound]), openapi_extra=OPTIONAL_SIGN_IN)
+async def get_data(data_id: DataId, data: DataReader, response: Response) -> DataRead | DataSummary:
+    """Read a record. Without signing in, a summary only."""
+    record = await data.get(data_id)
+    if isinstance(record, DataRead):
+        response.headers["ETag"] = entity_tag(record)
+    return record
+
+
+@router.put("/{data_id}", responses=CHANGE_PROBLEMS, openapi_extra=IF_MATCH)
+async def update_data(
+    data_id: DataId, body: DataUpdate, data: Data, expected: ExpectedRevision, response: Response
+) -> DataRead:
+    """Change the fields that are sent; the others stay."""
+    record = await data.update(data_id, body, expected_revision=expected)
+    response.headers["ETag"] = entity_tag(record)
+    return record
+
+
+@router.patch("/{data_id}", responses=CHANGE_PROBLEMS, openapi_extra=IF_MATCH)
+async def patch_data(
+    data_id: DataId, body: DataUpdate, data: Data, expected: ExpectedRevision, response: Response
+) -> DataRead:
+    """Change the fields that are sent; the same as PUT."""
+    return await update_data(data_id, body, data, expected, response)
+
+
+@router.delete("/{data_id}", responses=CHANGE_PROBLEMS, openapi_extra=IF_MATCH)
+async def delete_data(data_id: DataId, data: Data, expected: ExpectedRevision) -> DataDeleted:
+    """Delete a record."""
+    return await data.delete(data_id, expected_revision=expected)

@@ -1,0 +1,77 @@
+"""Answers for the two pages that show the API to people, and for the files that these pages load."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from fastapi import APIRouter
+from fastapi.responses import FileResponse, Response
+from fastapi.staticfiles import StaticFiles
+from starlette.datastructures import Headers
+from starlette.staticfiles import NotModifiedResponse
+
+if TYPE_CHECKING:
+    import os
+
+    from starlette.types import Scope
+
+STATIC: Final = Path(__file__).resolve().parents[2] / "static"
+
+_PAGE_HEADERS: Final = {
+    "Cache-Control": "no-cache",
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+        "connect-src 'self'; font-src 'self' data:; worker-src blob: 'self'; frame-ancestors 'none'; "
+        "base-uri 'none'; form-action 'none'"
+    ),
+}
+# Spelled out, because the table of the operating system may call a script text/plain, which nosniff then refuses.
+_MEDIA_TYPES: Final = {
+    "": "text/plain",
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+    ".txt": "text/plain",
+}
+
+router = APIRouter()
+
+
+class Assets(StaticFiles):
+    """Scripts, styles, the icon and the licences; not the pages, which belong to their routes and their headers."""
+
+    def lookup_path(self, path: str) -> tuple[str, "os.stat_result | None"]:
+        """Find only what has a media type here; everything else does not exist."""
+        return super().lookup_path(path) if Path(path).suffix in _MEDIA_TYPES else ("", None)
+
+    def file_response(
+        self,
+        full_path: "str | os.PathLike[str]",
+        stat_result: "os.stat_result",
+        scope: "Scope",
+        status_code: int = 200,
+    ) -> Response:
+        """Let browsers keep a file for an hour, then ask with its ETag whether it is still the same."""
+        response = FileResponse(
+            full_path,
+            status_code=status_code,
+            headers={"Cache-Control": "public, max-age=3600"},
+            media_type=_MEDIA_TYPES[Path(full_path).suffix],
+            stat_result=stat_result,
+        )
+        unchanged = self.is_not_modified(response.headers, Headers(scope=scope))
+        return NotModifiedResponse(response.headers) if unchanged else response
+
+
+@router.api_route("/docs", methods=["GET", "HEAD"], include_in_schema=False)
+async def swagger_ui() -> FileResponse:
+    """Show the API as a page to try it on (Swagger UI)."""
+    return FileResponse(STATIC / "docs.html", headers=_PAGE_HEADERS)
+
+
+@router.api_route("/redoc", methods=["GET", "HEAD"], include_in_schema=False)
+async def redoc() -> FileResponse:
+    """Show the API as a page to read (ReDoc)."""
+    return FileResponse(STATIC / "redoc.html", headers=_PAGE_HEADERS)
+
+
+router.mount("/static", Assets(directory=STATIC), name="static")

@@ -1,0 +1,70 @@
+"""Puts the application together."""
+
+import sys
+from functools import partial
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.routing import APIRoute
+
+from pyapi.exceptions import ConfigurationError
+from pyapi.log import configure_logging
+from pyapi.settings import Settings
+from pyapi.web.api.monitoring import metrics_router
+from pyapi.web.api.router import router
+from pyapi.web.lifespan import lifespan
+from pyapi.web.middleware import REQUEST_ID, LastResort, RequestRecorder
+from pyapi.web.openapi import DESCRIPTION, TAGS, install_openapi
+from pyapi.web.problems import install_problem_handlers
+
+
+def get_app(settings: Settings | None = None) -> FastAPI:
+    """Make the application; the factory that uvicorn and gunicorn call.
+
+    Exits with one line on stderr for settings that cannot work, so that no traceback hides it.
+    """
+    try:
+        settings = settings or Settings.load()
+        settings.require_safe()
+    except ConfigurationError as error:
+        sys.exit(str(error))
+    configure_logging(level=settings.log_level, style=settings.log_format)
+    app = FastAPI(
+        title="PyAPI",
+        version=version("pyapi"),
+        description=DESCRIPTION,
+        openapi_tags=TAGS,
+        openapi_url="/api/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        # A redirect to the other spelling would name the Host header, and clients lose their body on the way.
+        redirect_slashes=False,
+        generate_unique_id_function=_operation_id,
+        lifespan=partial(lifespan, settings=settings),
+    )
+    app.include_router(router)
+    if settings.metrics_enabled:
+        app.include_router(metrics_router)
+    install_openapi(app)
+    install_problem_handlers(app)
+    _install_middleware(app, settings)
+    return app
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name
+
+
+def _install_middleware(app: FastAPI, settings: Settings) -> None:
+    """The last one added is the outermost."""
+    app.add_middleware(LastResort)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "If-Match", REQUEST_ID],
+            expose_headers=["ETag", "Link", "Location", "Retry-After", REQUEST_ID],
+        )
+    app.add_middleware(RequestRecorder)

@@ -1,0 +1,68 @@
+"""Headers that say more about an answer: entity tags (RFC 9110) and links to other pages (RFC 8288)."""
+
+import re
+from urllib.parse import urlencode
+
+from fastapi import Request
+
+from pyapi.exceptions import BadRequest, PreconditionFailed
+from pyapi.schemas.data_schemas import DataList, DataRead
+
+_TAG = re.compile(r'"rev-([0-9]{1,10})"')
+
+IF_MATCH = {
+    "parameters": [
+        {
+            "name": "If-Match",
+            "in": "header",
+            "required": False,
+            "description": "The ETag you read: the change happens only if nobody else changed the record since (412).",
+            "schema": {"type": "string"},
+        }
+    ]
+}
+"""For the `openapi_extra` of routes that change a record."""
+
+
+def entity_tag(record: DataRead) -> str:
+    """A strong entity tag: the revision of the record."""
+    return f'"rev-{record.revision}"'
+
+
+def expected_revision(request: Request) -> int | None:
+    """The revision that `If-Match` asks for; None without the header, and for `*`, which any record meets.
+
+    Raises PreconditionFailed for a tag that is none of ours, BadRequest for more than one tag.
+    """
+    wanted = request.headers.get("if-match")
+    if wanted is None or wanted.strip() == "*":
+        return None
+    if "," in wanted:
+        raise BadRequest("Send one entity tag in If-Match, or '*'.")
+    tag = _TAG.fullmatch(wanted.strip())
+    if tag is None:
+        raise PreconditionFailed
+    return int(tag[1])
+
+
+def page_links(request: Request, page: DataList) -> str:
+    """The `Link` header of a page: first, prev, next, last, each as far as it is known. Targets are relative."""
+    skips = {"first": 0}
+    if page.skip > 0:
+        skips["prev"] = max(0, page.skip - page.limit)
+    if page.next_cursor is not None:
+        skips["next"] = page.skip + page.limit
+    if page.total is not None:
+        skips["last"] = max(0, (page.total - 1) // page.limit * page.limit)
+    by_cursor = "cursor" in request.query_params
+    links = []
+    for relation, skip in skips.items():
+        query = {name: value for name, value in request.query_params.items() if name not in {"skip", "cursor"}}
+        if by_cursor and relation == "next":
+            query["cursor"] = page.next_cursor or ""
+        elif by_cursor and relation != "first":
+            continue
+        else:
+            query |= {"skip": str(skip), "limit": str(page.limit)}
+        links.append(f'<{request.url.path}?{urlencode(query)}>; rel="{relation}"')
+    return ", ".join(links)

@@ -1,0 +1,56 @@
+"""What a worker opens when it starts and closes when it stops."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from fastapi import FastAPI
+
+from pyapi.db.embedded import attach_or_start
+from pyapi.db.engine import Database, create_engine
+from pyapi.db.migrations import prepare_schema
+from pyapi.services.auth_service import TokenPolicy
+from pyapi.services.password_service import PasswordService
+from pyapi.settings import Settings
+from pyapi.utils.auth import PasswordHasher, TokenSigner
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI, *, settings: Settings) -> AsyncIterator[None]:
+    """Open the database and everything else that `pyapi.utils.dependencies` hands out.
+
+    Without DATABASE_URL the embedded server is used: the one that `python -m pyapi` runs or, under a bare `uvicorn` or
+    `gunicorn`, one that the first worker starts. It is started on this thread, because Linux ties a child's fate to the
+    thread that made it.
+    """
+    server = None
+    if settings.database_url is not None:
+        url = settings.database_url.get_secret_value()
+    else:
+        url, server = attach_or_start(settings.data_dir)
+    try:
+        await prepare_schema(url, migrate=settings.migrate_on_start)
+        engine = create_engine(url, pool_size=settings.database_pool_size)
+        passwords = PasswordService(PasswordHasher(rounds=settings.password_hash_rounds), threads=os.cpu_count() or 1)
+        app.state.database = Database.on(engine)
+        app.state.passwords = passwords
+        app.state.tokens = token_policy(settings)
+        app.state.anonymous_read = settings.anonymous_read
+        try:
+            yield
+        finally:
+            passwords.close()
+            await engine.dispose()
+    finally:
+        if server is not None:
+            server.stop()
+
+
+def token_policy(settings: Settings) -> TokenPolicy:
+    """How this installation signs tokens and how long they live."""
+    return TokenPolicy(
+        signer=TokenSigner(settings.signing_key()),
+        access_lifetime=timedelta(minutes=settings.access_token_expire_minutes),
+        session_lifetime=timedelta(days=settings.refresh_token_expire_days),
+    )

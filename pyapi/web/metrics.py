@@ -1,0 +1,32 @@
+"""What Prometheus scrapes: how many requests of which kind, and how long they took."""
+
+import os
+from pathlib import Path
+
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
+"""With several workers prometheus_client shares its numbers through files in this folder. It reads the variable when it
+is imported, so the variable is set by the process that starts the workers (see gunicorn_runner)."""
+
+REQUESTS = Counter("pyapi_http_requests_total", "Requests answered.", ["method", "route", "status"])
+SECONDS = Histogram(
+    "pyapi_http_request_seconds", "Time from the first byte in to the last byte out.", ["method", "route"]
+)
+
+
+def count_request(*, method: str, route: str, status: int, seconds: float) -> None:
+    """Count one request. `route` is a template such as /api/data/{data_id}, so that there are only so many of them."""
+    REQUESTS.labels(method, route, str(status)).inc()
+    SECONDS.labels(method, route).observe(seconds)
+
+
+def render_metrics() -> tuple[bytes, str]:
+    """The numbers of all workers in the text format of Prometheus, and its media type."""
+    folder = os.environ.get(MULTIPROCESS_DIR)
+    registry = REGISTRY
+    if folder and Path(folder).is_dir():
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return generate_latest(registry), CONTENT_TYPE_LATEST

@@ -1,0 +1,116 @@
+"""What happens to every request: an id, one log line, numbers, and a problem document for what nobody foresaw."""
+
+import re
+import time
+import uuid
+
+import structlog
+from fastapi import Request
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pyapi.exceptions import PayloadTooLarge, Problem
+from pyapi.web.metrics import count_request
+from pyapi.web.problems import problem_response
+from pyapi.web.requests import MAX_BODY_BYTES
+
+REQUEST_ID = "X-Request-ID"
+_SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+log = structlog.get_logger("pyapi.access")
+
+
+class RequestRecorder:
+    """Gives each request its id (the client's own, when that is harmless), logs it and counts it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _request_id(scope)
+        scope.setdefault("state", {})["request_id"] = request_id
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        status, started = 499, time.perf_counter()  # 499 stays when the client left before an answer
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers[REQUEST_ID] = request_id
+                headers["X-Content-Type-Options"] = "nosniff"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        finally:
+            _record(scope, status, time.perf_counter() - started)
+
+
+def _request_id(scope: Scope) -> str:
+    given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), "")
+    return given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def _record(scope: Scope, status: int, seconds: float) -> None:
+    """One line and one count. The query stays out of the log: people put secrets there."""
+    client = scope.get("client")
+    log.info(
+        "request",
+        method=scope["method"],
+        path=scope["path"],
+        status=status,
+        duration_ms=round(seconds * 1000, 2),
+        client=client[0] if client else None,
+    )
+    route = getattr(scope.get("route"), "path_format", "unmatched")
+    method = scope["method"] if scope["method"] in _METHODS else "other"
+    count_request(method=method, route=route, status=status, seconds=seconds)
+
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class LastResort:
+    """Turns what nobody foresaw into a 500 problem document, and refuses bodies that announce to be too large.
+
+    It stands inside the CORS middleware, so that a browser may read the answer; Starlette's own handler of the last
+    resort stands outside of everything.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def remember(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            _refuse_large(scope)
+            await self._app(scope, receive, remember)
+        except PayloadTooLarge as problem:
+            await problem_response(Request(scope), problem)(scope, receive, send)
+        except Exception:
+            log.exception("request.failed", method=scope["method"], path=scope["path"])
+            if started:
+                raise
+            await problem_response(Request(scope), Problem())(scope, receive, send)
+
+
+def _refuse_large(scope: Scope) -> None:
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit() and int(value[:20]) > MAX_BODY_BYTES:
+            raise PayloadTooLarge(f"Send at most {MAX_BODY_BYTES} bytes.")

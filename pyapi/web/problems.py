@@ -1,0 +1,117 @@
+"""Renders every failure as a problem document (RFC 9457), and says in OpenAPI which ones a route can answer."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from pyapi.exceptions import FieldError, Problem, ValidationFailed
+from pyapi.schemas.problem_schemas import ProblemDocument, ValidationProblemDocument
+
+MEDIA_TYPE = "application/problem+json"
+
+# What the schemas say in their own words arrives as these types of pydantic; the prefix is pydantic's.
+_OWN_WORDS = ("value_error", "Value error, ")
+
+
+class ProblemResponse(JSONResponse):
+    """A problem document."""
+
+    media_type = MEDIA_TYPE
+
+
+def problem_response(request: Request, problem: Problem) -> ProblemResponse:
+    """The answer for a failure of our own."""
+    errors = problem.errors if isinstance(problem, ValidationFailed) else ()
+    return _render(request, problem.status, problem.code, problem.title, problem.detail, problem.headers, errors)
+
+
+def _render(
+    request: Request,
+    status: int,
+    code: str,
+    title: str,
+    detail: str,
+    headers: Mapping[str, str] | None = None,
+    errors: Sequence[FieldError] = (),
+) -> ProblemResponse:
+    document: dict[str, Any] = {
+        "type": f"urn:pyapi:problem:{code}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "instance": request.url.path,
+        "code": code,
+        "request_id": getattr(request.state, "request_id", ""),
+    }
+    if errors:
+        document["errors"] = [{"detail": error.detail, "pointer": error.pointer} for error in errors]
+    return ProblemResponse(document, status_code=status, headers=dict(headers or {}))
+
+
+async def _on_problem(request: Request, error: Exception) -> ProblemResponse:
+    assert isinstance(error, Problem)
+    return problem_response(request, error)
+
+
+async def _on_invalid_request(request: Request, error: Exception) -> ProblemResponse:
+    """FastAPI's own 422. Its text would repeat the input, passwords included, so ours is made from the reasons only."""
+    assert isinstance(error, RequestValidationError)
+    return problem_response(request, ValidationFailed([_field_error(item) for item in error.errors()]))
+
+
+def _field_error(item: Mapping[str, Any]) -> FieldError:
+    kind, location = item["type"], item["loc"]
+    if kind == "json_invalid":
+        return FieldError(f"The body is not JSON: {item['ctx']['error']}.", "/body")
+    detail = str(item["msg"])
+    if kind == "extra_forbidden":
+        # The name of an unknown field is input too, and the pointer repeats it; it is needed to find the mistake.
+        detail = "There is no such field: leave it out."
+    elif kind == _OWN_WORDS[0]:
+        detail = _sentence(detail.removeprefix(_OWN_WORDS[1]))
+    return FieldError(detail, "".join(f"/{_escape(part)}" for part in location))
+
+
+def _sentence(words: str) -> str:
+    return f"{words[:1].upper()}{words[1:]}."
+
+
+def _escape(part: object) -> str:
+    """One step of a JSON pointer (RFC 6901, 3). A lone surrogate could not be sent, and length is kept sane."""
+    text = str(part).encode("utf-8", "replace").decode()[:200]
+    return text.replace("~", "~0").replace("/", "~1")
+
+
+async def _on_http_error(request: Request, error: Exception) -> ProblemResponse:
+    """What the framework itself refuses: unknown paths, wrong methods, unreadable bodies."""
+    assert isinstance(error, HTTPException)
+    phrase = HTTPStatus(error.status_code).phrase
+    code = phrase.lower().replace(" ", "_").replace("-", "_")
+    details = {404: "There is nothing at this address.", 405: "This address does not know that method; see 'Allow'."}
+    detail = details.get(error.status_code, f"{phrase}.")
+    return _render(request, error.status_code, code, phrase.capitalize(), detail, error.headers)
+
+
+def install_problem_handlers(app: FastAPI) -> None:
+    """Let every failure that reaches the application leave it as a problem document."""
+    app.add_exception_handler(Problem, _on_problem)
+    app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(HTTPException, _on_http_error)
+
+
+def problem_responses(problems: Iterable[type[Problem]]) -> dict[int | str, dict[str, Any]]:
+    """What OpenAPI says of the failures of a route, for the `responses` of FastAPI."""
+    documented: dict[int | str, dict[str, Any]] = {}
+    for problem in problems:
+        model = ValidationProblemDocument if problem.status == 422 else ProblemDocument
+        names = documented.get(problem.status, {}).get("description")
+        documented[problem.status] = {
+            "description": f"{names}, or {problem.title.lower()}" if names else problem.title,
+            "content": {MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}},
+        }
+    return documented

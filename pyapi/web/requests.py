@@ -1,0 +1,138 @@
+"""Reads request bodies: strict JSON, of bounded size, of the right type."""
+
+import json
+import math
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from typing import Any, NoReturn
+from urllib.parse import parse_qsl
+
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from pydantic import ValidationError
+
+from pyapi.exceptions import PayloadTooLarge, UnsupportedMediaType
+from pyapi.schemas.auth_schemas import LoginForm, LoginRequest
+
+MAX_BODY_BYTES = 1024 * 1024
+MAX_DIGITS = 308
+JSON = "application/json"
+FORM = "application/x-www-form-urlencoded"
+
+
+class StrictRequest(Request):
+    """A request whose body is at most 1 MiB and whose JSON means the same to every reader (RFC 8259, 4 and 6)."""
+
+    async def stream(self) -> AsyncGenerator[bytes, None]:
+        """The body in pieces. Raises PayloadTooLarge, also when no Content-Length announced it."""
+        received = 0
+        async for chunk in super().stream():
+            received += len(chunk)
+            if received > MAX_BODY_BYTES:
+                raise PayloadTooLarge(f"Send at most {MAX_BODY_BYTES} bytes.")
+            yield chunk
+
+    async def json(self) -> Any:
+        """The body as JSON. Raises JSONDecodeError for NaN, numbers beyond a double, and names that occur twice."""
+        body = await self.body()
+        try:
+            return parse_json(body.decode())
+        except UnicodeDecodeError:
+            _refuse("it is not UTF-8")
+
+
+def parse_json(text: str) -> Any:
+    """Parse JSON without Python's additions to it."""
+    try:
+        return json.loads(
+            text,
+            parse_constant=lambda _: _refuse("NaN and Infinity are not numbers"),
+            parse_float=_finite,
+            parse_int=_bounded,
+            object_pairs_hook=_unique,
+        )
+    except RecursionError:
+        _refuse("it is nested too deeply")
+
+
+def _refuse(reason: str) -> NoReturn:
+    raise json.JSONDecodeError(reason, "", 0) from None
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    return number if math.isfinite(number) else _refuse("a number is too large")
+
+
+def _bounded(digits: str) -> int:
+    return int(digits) if len(digits) <= MAX_DIGITS else _refuse("a number is too large")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        _refuse("a name occurs twice in one object")
+    return found
+
+
+class StrictRoute(APIRoute):
+    """A route that reads its body as StrictRequest does, and refuses bodies that are not JSON."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Wrap FastAPI's handler."""
+        handle = super().get_route_handler()
+
+        async def handle_strictly(request: Request) -> Response:
+            strict = StrictRequest(request.scope, request.receive)
+            # Read before FastAPI does: it turns any failure of reading into a 400.
+            if self.body_field is not None and await strict.body() and media_type(strict) != JSON:
+                raise UnsupportedMediaType
+            return await handle(strict)
+
+        return handle_strictly
+
+
+def media_type(request: Request) -> str:
+    """The media type of the body, without parameters; any `+json` type counts as JSON."""
+    found = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return JSON if found.startswith("application/") and found.endswith("+json") else found
+
+
+async def login_request(request: Request) -> LoginRequest:
+    """The name and password of a login, from JSON or from the password form of OAuth 2 on the same URL.
+
+    Raises UnsupportedMediaType, RequestValidationError.
+    """
+    body = await request.body()
+    kind = media_type(request)
+    model: type[LoginRequest] = LoginForm if kind == FORM else LoginRequest
+    if body and kind not in {JSON, FORM}:
+        raise UnsupportedMediaType(f"Send the body as {JSON} or {FORM}.")
+    try:
+        values = _form(body) if kind == FORM else await request.json() if body else None
+        return model.model_validate(values)
+    except json.JSONDecodeError as error:
+        reason = {"type": "json_invalid", "loc": ("body",), "msg": "", "ctx": {"error": error.msg}}
+        raise RequestValidationError([reason]) from None
+    except ValidationError as error:
+        reasons = error.errors(include_input=False, include_url=False)
+        raise RequestValidationError([{**reason, "loc": ("body", *reason["loc"])} for reason in reasons]) from None
+
+
+def _form(body: bytes) -> dict[str, str]:
+    try:
+        return dict(parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=20))
+    except ValueError:
+        _refuse("the form cannot be read")
+
+
+LOGIN_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            JSON: {"schema": {"$ref": "#/components/schemas/LoginRequest"}},
+            FORM: {"schema": {"$ref": "#/components/schemas/LoginForm"}},
+        },
+    }
+}
+"""For the `openapi_extra` of the login: FastAPI knows one media type for a body."""
