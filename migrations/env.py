@@ -5,20 +5,14 @@ import asyncio
 from alembic import context
 from sqlalchemy import Connection, text
 
-import pyapi.db.auth_models
-import pyapi.db.models  # noqa: F401 - registers the tables on Base.metadata
 from pyapi.db.embedded import attach_or_start
 from pyapi.db.engine import create_engine
-from pyapi.db.meta import TABLE_PREFIX, VERSION_TABLE, Base
+from pyapi.db.meta import VERSION_TABLE, Base
+from pyapi.db.migrations import include_name
 from pyapi.settings import Settings
 
 # Any fixed number will do: everyone who migrates must ask for the same one.
 MIGRATION_LOCK = 0x70796170696D6967
-
-
-def include_name(name: str | None, type_: str, _parent_names: object) -> bool:
-    """Admit our own tables only: the database is Airflow's too, and what Alembic sees and does not know it drops."""
-    return type_ != "table" or (name or "").startswith(TABLE_PREFIX)
 
 
 def run(connection: Connection) -> None:

@@ -3,8 +3,10 @@
 import asyncio
 import socket
 import sys
+from functools import partial
 
 import uvicorn
+from fastapi import FastAPI
 
 from pyapi.db.embedded import EmbeddedPostgres
 from pyapi.db.engine import parse_database_url
@@ -13,7 +15,6 @@ from pyapi.exceptions import ConfigurationError
 from pyapi.gunicorn_runner import serve
 from pyapi.log import configure_logging
 from pyapi.settings import Settings
-from pyapi.web.application import get_app
 
 
 def start(settings: Settings) -> None:
@@ -49,7 +50,7 @@ def _serve(settings: Settings) -> None:
         )
         return
     serve(
-        lambda: get_app(settings),
+        partial(_load, settings),
         host=settings.host,
         port=settings.port,
         workers=settings.workers_count,
@@ -57,6 +58,16 @@ def _serve(settings: Settings) -> None:
         forwarded_allow_ips=settings.forwarded_allow_ips,
         log_level=settings.log_level,
     )
+
+
+def _load(settings: Settings) -> FastAPI:
+    """Make the application inside a worker.
+
+    Imported here, because prometheus_client decides when it is imported whether it shares its numbers with others.
+    """
+    from pyapi.web.application import get_app
+
+    return get_app(settings)
 
 
 def _require_free_port(host: str, port: int) -> None:

@@ -173,8 +173,9 @@ class UnsupportedMediaType(Problem):
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One thing wrong with a request: what to write instead, and where (`pointer`, RFC 6901 with a leading part
-    that names the place: `/body/name`, `/query/limit`, `/path/data_id`).
+    """One thing wrong with a request: what to write instead, and where.
+
+    `pointer` is one of RFC 6901 whose first part names the place: `/body/name`, `/query/limit`, `/path/data_id`.
     """
 
     detail: str

@@ -1,5 +1,6 @@
 """The production server: a gunicorn arbiter in this process, uvicorn in its workers."""
 
+import logging
 import os
 import shutil
 import tempfile
@@ -8,6 +9,8 @@ from typing import Any, ClassVar
 
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
+from gunicorn.config import Config
+from gunicorn.glogging import Logger
 from uvicorn_worker import UvicornWorker
 
 KEEP_ALIVE_SECONDS = 75
@@ -25,6 +28,15 @@ class Worker(UvicornWorker):  # type: ignore[misc]
         "server_header": False,
         "ws": "none",
     }
+
+
+class QuietLogger(Logger):  # type: ignore[misc]
+    """gunicorn's events without gunicorn's own format: they go where `pyapi.log` sends everything."""
+
+    def setup(self, cfg: Config) -> None:
+        """Take the level, and leave the handlers alone."""
+        self.loglevel = self.LOG_LEVELS.get(cfg.loglevel.lower(), logging.INFO)
+        self.error_log.propagate = True
 
 
 class Server(BaseApplication):
@@ -67,6 +79,7 @@ def serve(
         "keepalive": KEEP_ALIVE_SECONDS,
         "forwarded_allow_ips": forwarded_allow_ips,
         "loglevel": log_level.lower(),
+        "logger_class": QuietLogger,
         "proc_name": "pyapi",
         "child_exit": _forget_worker,
         "control_socket_disable": True,

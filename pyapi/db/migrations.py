@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from alembic import command
+from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -10,12 +11,19 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+import pyapi.db.auth_models
+import pyapi.db.models  # noqa: F401 - registers the tables on Base.metadata
 from pyapi.db.engine import create_engine, explain
-from pyapi.db.meta import VERSION_TABLE
+from pyapi.db.meta import TABLE_PREFIX, VERSION_TABLE, Base
 from pyapi.exceptions import ConfigurationError, SchemaOutOfDate
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _IN_WHEEL, _IN_CHECKOUT = _PACKAGE / "migrations", _PACKAGE.parent / "migrations"
+
+
+def include_name(name: str | None, type_: str, _parent_names: object) -> bool:
+    """Admit our own tables only: the database is Airflow's too, and what Alembic sees and does not know it drops."""
+    return type_ != "table" or (name or "").startswith(TABLE_PREFIX)
 
 
 def alembic_config() -> Config:
@@ -70,6 +78,19 @@ async def require_current(engine: AsyncEngine) -> None:
         raise SchemaOutOfDate(
             f"The database schema is at {current or 'nothing'}, this version needs {head}: run `pyapi db upgrade`."
         )
+
+
+async def compare_with_models(engine: AsyncEngine) -> list[str]:
+    """What `alembic check` would find: how the tables differ from the models, in words; empty when they do not."""
+    async with engine.connect() as connection:
+        return await connection.run_sync(_differences)
+
+
+def _differences(connection: Connection) -> list[str]:
+    context = MigrationContext.configure(
+        connection, opts={"version_table": VERSION_TABLE, "include_name": include_name, "compare_server_default": True}
+    )
+    return [" ".join(str(part) for part in difference) for difference in compare_metadata(context, Base.metadata)]
 
 
 async def prepare_schema(database_url: str, *, migrate: bool) -> None:

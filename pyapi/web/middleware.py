@@ -14,6 +14,7 @@ from pyapi.web.metrics import count_request
 from pyapi.web.problems import problem_response
 from pyapi.web.requests import MAX_BODY_BYTES
 
+API_PREFIX = "/api"
 REQUEST_ID = "X-Request-ID"
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -68,9 +69,16 @@ def _record(scope: Scope, status: int, seconds: float) -> None:
         duration_ms=round(seconds * 1000, 2),
         client=client[0] if client else None,
     )
-    route = getattr(scope.get("route"), "path_format", "unmatched")
     method = scope["method"] if scope["method"] in _METHODS else "other"
-    count_request(method=method, route=route, status=status, seconds=seconds)
+    count_request(method=method, route=_template(scope), status=status, seconds=seconds)
+
+
+def _template(scope: Scope) -> str:
+    """The route as OpenAPI writes it. A route knows its path without the prefix its router was included with."""
+    path = getattr(scope.get("route"), "path_format", None)
+    if path is None:
+        return "unmatched"
+    return f"{API_PREFIX}{path}" if scope["path"].startswith(f"{API_PREFIX}/") else path
 
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

@@ -1,0 +1,245 @@
+"""What operators do at a terminal: `pyapi --help`."""
+
+import asyncio
+import json
+import os
+import secrets
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import typer
+from pydantic import ValidationError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+
+from pyapi.__main__ import start
+from pyapi.db.auth_dao import SessionDAO, UserDAO, UserLookup
+from pyapi.db.dependencies import transaction
+from pyapi.db.embedded import attach_or_start
+from pyapi.db.engine import Database, create_engine, explain, is_unavailable
+from pyapi.db.migrations import compare_with_models, current_revision, prepare_schema, require_current
+from pyapi.exceptions import ConfigurationError, DatabaseUnavailable, Problem, ValidationFailed
+from pyapi.log import configure_logging
+from pyapi.schemas.auth_schemas import RegisterRequest, UserListParams, UserRead
+from pyapi.services.password_service import PasswordService
+from pyapi.services.user_service import UserService
+from pyapi.settings import Settings, render_env_example, unknown_variables
+from pyapi.utils.auth import PasswordHasher
+
+T = TypeVar("T")
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+db = typer.Typer(help="The tables of the service.", no_args_is_help=True)
+user = typer.Typer(help="Accounts.", no_args_is_help=True)
+config = typer.Typer(help="Settings.", no_args_is_help=True)
+secret = typer.Typer(help="Keys.", no_args_is_help=True)
+openapi = typer.Typer(help="The description of the API.", no_args_is_help=True)
+for name, group in (("db", db), ("user", user), ("config", config), ("secret", secret), ("openapi", openapi)):
+    app.add_typer(group, name=name)
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on (PYAPI_HOST).")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on (PYAPI_PORT).")] = None,
+    workers: Annotated[int | None, typer.Option(help="Worker processes (PYAPI_WORKERS_COUNT).")] = None,
+    reload: Annotated[bool | None, typer.Option(help="Restart when a file changes (PYAPI_RELOAD).")] = None,
+) -> None:
+    """Start the server; the same as `python -m pyapi`."""
+    given = {"host": host, "port": port, "workers_count": workers, "reload": reload}
+    start(Settings.load(**{name: value for name, value in given.items() if value is not None}))
+
+
+@db.command("upgrade")
+def db_upgrade() -> None:
+    """Apply the migrations that are missing."""
+    with_engine(_upgrade)
+
+
+async def _upgrade(engine: AsyncEngine) -> None:
+    await prepare_schema(engine.url.render_as_string(hide_password=False), migrate=True)
+    typer.echo(f"The schema is at {await current_revision(engine)}.")
+
+
+@db.command("check")
+def db_check() -> None:
+    """Say whether the tables are what this version needs; exit status 1 when not."""
+    with_engine(_check)
+
+
+async def _check(engine: AsyncEngine) -> None:
+    await require_current(engine)
+    if differences := await compare_with_models(engine):
+        raise ConfigurationError("The tables differ from the migrations: " + "; ".join(differences))
+    typer.echo(f"The schema is at {await current_revision(engine)}, as this version needs it.")
+
+
+@user.command("create-superuser")
+def user_create_superuser(
+    username: Annotated[str, typer.Option(prompt=True)],
+    email: Annotated[str, typer.Option(prompt=True)],
+    full_name: Annotated[str | None, typer.Option()] = None,
+    password: Annotated[str | None, typer.Option(envvar="PYAPI_NEW_PASSWORD", help="Asked for when not given.")] = None,
+) -> None:
+    """Open an account that may do everything."""
+    password = password or _ask_password()
+    try:
+        request = RegisterRequest(username=username, email=email, password=password, full_name=full_name)
+    except ValidationError as error:
+        _fail("\n".join(f"{item['loc'][0]}: {item['msg']}" for item in error.errors(include_input=False)))
+    created = with_users(lambda users, passwords: users.create_superuser(request, passwords))
+    typer.echo(f"Superuser {created.username} has the id {created.id}.")
+
+
+@user.command("reset-password")
+def user_reset_password(
+    username: str,
+    password: Annotated[str | None, typer.Option(envvar="PYAPI_NEW_PASSWORD", help="Asked for when not given.")] = None,
+) -> None:
+    """Set a new password for somebody and end their sessions."""
+    chosen = password or _ask_password()
+    changed = with_users(lambda users, passwords: users.reset_password(username, chosen, passwords))
+    typer.echo(f"{changed.username} has a new password; all sessions ended.")
+
+
+@user.command("list")
+def user_list(
+    q: Annotated[str | None, typer.Option("--search", help="Part of the name or the address.")] = None,
+    skip: Annotated[int, typer.Option(min=0)] = 0,
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
+) -> None:
+    """List accounts, tab-separated: id, name, address, active, superuser."""
+    page = with_users(lambda users, _: users.page(UserListParams(q=q, skip=skip, limit=limit)))
+    for account in page.data:
+        typer.echo(_line(account))
+    if page.total > skip + len(page.data):
+        typer.echo(f"{page.total - skip - len(page.data)} more: use --skip and --limit.", err=True)
+
+
+def _line(account: UserRead) -> str:
+    marks = ("active" if account.is_active else "inactive", "superuser" if account.is_superuser else "user")
+    return "\t".join([str(account.id), account.username, account.email, *marks])
+
+
+@config.command("check")
+def config_check() -> None:
+    """Read the settings as the server would, and reach for the database; exit status 1 when something is wrong."""
+    settings = Settings.load()
+    settings.require_safe()
+    for variable in unknown_variables([*os.environ, *_variables_of(Path(".env"))]):
+        typer.echo(f"warning: {variable} is not a setting of PyAPI", err=True)
+    if settings.database_url is not None:
+        with_engine(current_revision)
+    typer.echo(f"The settings are fine for {settings.environment}.")
+
+
+def _variables_of(path: Path) -> list[str]:
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return [line.partition("=")[0].strip() for line in lines if "=" in line and not line.lstrip().startswith("#")]
+
+
+@config.command("example")
+def config_example() -> None:
+    """Print every setting with its default, as in .env.example."""
+    typer.echo(render_env_example(), nl=False)
+
+
+@secret.command("generate")
+def secret_generate() -> None:
+    """Print a new random key for SECRET_KEY."""
+    typer.echo(secrets.token_urlsafe(48))
+
+
+@openapi.command("export")
+def openapi_export(
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; else the terminal.")] = None,
+) -> None:
+    """Write the OpenAPI document as JSON."""
+    from pyapi.web.application import get_app  # only this command needs the whole web layer
+
+    text = json.dumps(get_app(Settings.load()).openapi(), ensure_ascii=False, indent=2)
+    if output is None:
+        typer.echo(text)
+    else:
+        output.write_text(text + "\n", encoding="utf-8")
+
+
+def with_engine(work: Callable[[AsyncEngine], Awaitable[T]]) -> T:
+    """Run `work` on the database of the settings; the embedded one is started for as long as it takes."""
+    return asyncio.run(_with_engine(work))
+
+
+async def _with_engine(work: Callable[[AsyncEngine], Awaitable[T]]) -> T:
+    settings = Settings.load()
+    configure_logging(level="WARNING", style=settings.log_format)
+    async with _database(settings) as engine:
+        try:
+            return await work(engine)
+        except DatabaseUnavailable as error:
+            raise ConfigurationError(explain(error.__cause__ or error, engine.url)) from None
+        except Exception as error:
+            if is_unavailable(error):
+                raise ConfigurationError(explain(error, engine.url)) from None
+            raise
+
+
+@asynccontextmanager
+async def _database(settings: Settings) -> AsyncIterator[AsyncEngine]:
+    server = None
+    if settings.database_url is not None:
+        url = settings.database_url.get_secret_value()
+    else:
+        url, server = attach_or_start(settings.data_dir)
+    try:
+        engine = create_engine(url, pool_size=2, patient=True)
+        yield engine
+        await engine.dispose()
+    finally:
+        if server is not None:
+            server.stop()
+
+
+def with_users(work: Callable[[UserService, PasswordService], Awaitable[T]]) -> T:
+    """Run `work` in one transaction, after bringing the tables up to date when the settings allow that."""
+    settings = Settings.load()
+
+    async def run(engine: AsyncEngine) -> T:
+        await prepare_schema(engine.url.render_as_string(hide_password=False), migrate=settings.migrate_on_start)
+        database = Database.on(engine)
+        passwords = PasswordService(PasswordHasher(rounds=settings.password_hash_rounds), threads=1)
+        try:
+            async with transaction(database.transactions) as session:
+                return await work(_users(session, database), passwords)
+        finally:
+            passwords.close()
+
+    return with_engine(run)
+
+
+def _users(session: AsyncSession, database: Database) -> UserService:
+    return UserService(UserLookup(partial(transaction, database.reads)), UserDAO(session), SessionDAO(session))
+
+
+def _ask_password() -> str:
+    answer: Any = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    return str(answer)
+
+
+def _fail(text: str) -> NoReturn:
+    typer.echo(text, err=True)
+    raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run a command; what it refuses is said in plain lines on stderr, with exit status 1."""
+    try:
+        app()
+    except ConfigurationError as error:
+        sys.exit(str(error))
+    except ValidationFailed as problem:
+        sys.exit("\n".join(error.detail for error in problem.errors))
+    except Problem as problem:
+        sys.exit(problem.detail)
