@@ -180,7 +180,7 @@ def refresh_token_digest(token: str) -> str:
 
 _LONGEST_HASHED: Final = 4096  # passlib refuses more, and NFC takes quadratic time on long runs of combining marks
 _LONGEST_SCORED: Final = 32
-_MOST_LOOKALIKES: Final = 9  # as many as the ten digits have
+_MOST_LOOKALIKES: Final = 10  # every digit is one
 _LONGEST_SCORED_WITH_LOOKALIKES: Final = 12
 _LONGEST_USER_INPUT: Final = 256
 _SHORTEST_OWN_WORD: Final = 4  # or `.com` would count
@@ -200,8 +200,8 @@ _OWN_HASH: Final = re.compile(
 class PasswordHasher:
     """bcrypt over HMAC-SHA-256 of the NFC text: any script, no limit at 72 bytes.
 
-    A hash has 83 characters (82 below cost 10). `verify` computes exactly one hash whatever it is given, so its time tells nothing about an account. It takes
-    ~240 ms at cost 12 and frees the GIL: call it in a thread.
+    A hash has 83 characters (82 below cost 10). `verify` computes exactly one hash whatever it is given, so its time
+    tells nothing about an account: ~240 ms at cost 12, and it frees the GIL, so call it in a thread.
     """
 
     __slots__ = ("_context", "_nobody")

@@ -3,7 +3,7 @@
 import threading
 import time
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
@@ -343,7 +343,7 @@ def test_own_name_in_other_normal_form() -> None:
 
 
 @pytest.fixture
-def scored(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, Sequence[str], bool]]]:
+def scored(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Sequence[str], bool]]:
     """What zxcvbn was asked, and whether another call was running."""
     calls: list[tuple[str, Sequence[str], bool]] = []
     running = threading.Semaphore(1)
@@ -360,7 +360,7 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, Sequence
                 running.release()
 
     monkeypatch.setattr(zxcvbn_module, "zxcvbn", spy)
-    yield calls
+    return calls
 
 
 LOOKALIKES = "{[(<1!|7+$5@4698%02"
