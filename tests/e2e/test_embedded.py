@@ -234,6 +234,7 @@ def test_first_start_and_restart(serve: Callable[..., EmbeddedPostgres], tmp_pat
         "資料 'quoted'": 0o700,
         "cluster": 0o700,
         "holder.lock": 0o600,
+        "ready.lock": 0o600,
         "server.lock": 0o600,
         "server.json": 0o600,
         "server.log": 0o600,
@@ -269,6 +270,17 @@ def test_stop_is_idempotent(serve: Callable[..., EmbeddedPostgres], folder: Path
 
     assert processes(server.data_path) == set()
     assert server.start() == url
+
+
+def test_the_server_inherits_no_secrets(
+    serve: Callable[..., EmbeddedPostgres], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYAPI_TEST_SECRET", "of the service")
+    monkeypatch.setenv("PGPORT", "1")
+    server = serve(folder)
+    assert port_of(server.start()) != 1
+
+    assert b"SECRET" not in Path(f"/proc/{postmaster(server.data_path)}/environ").read_bytes()
 
 
 def test_a_second_start_names_the_holder(serve: Callable[..., EmbeddedPostgres], folder: Path) -> None:
@@ -526,9 +538,9 @@ def test_four_processes_at_once(hold: Callable[..., Holder], tmp_path: Path) -> 
 
     owner = holders[[answer["owner"] for answer in said].index(True)]
     owner.kill()
-    again = [hold(folder, "--attach").hears() for _ in range(2)]
+    again = [holder.hears() for holder in [hold(folder, "--attach") for _ in range(3)]]
 
-    assert [answer["owner"] for answer in again] == [True, False]
+    assert sorted(answer["owner"] for answer in again) == [False, False, True]
     assert {answer["url"] for answer in again} == {said[0]["url"]}, "attached clients must find the server again"
     assert ask(said[0]["url"], "SELECT 1") == 1
 
@@ -543,15 +555,50 @@ def test_attach_or_start_in_one_process(folder: Path) -> None:
         server.stop()
 
 
-def test_attach_gives_up_on_a_holder_that_never_gets_ready(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_just_starting(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its locks are taken and it does not answer yet: no URL, and no second start."""
     monkeypatch.setattr(embedded, "_PATIENCE_SECONDS", 0.2)
-    lock = embedded._lock(folder / "holder.lock", patience=0)
-    assert lock is not None
+    locks = [embedded._lock(folder / name, patience=0) for name in ("holder.lock", "server.lock")]
     try:
-        with pytest.raises(DataFolderInUse):
+        assert running_url(folder) is None
+        with pytest.raises(DataFolderInUse, match="is in use by process"):
             attach_or_start(folder)
     finally:
-        embedded._close_lock(lock)
+        for lock in locks:
+            assert lock is not None
+            embedded._close_lock(lock)
+
+
+def test_a_look_at_the_locks_does_not_disturb_a_start(serve: Callable[..., EmbeddedPostgres], folder: Path) -> None:
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            running_url(folder)
+
+    threads = [threading.Thread(target=look) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        url = serve(folder).start()
+        assert running_url(folder) == url
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_a_server_that_died_under_its_holder(serve: Callable[..., EmbeddedPostgres], folder: Path) -> None:
+    server = serve(folder)
+    url = server.start()
+    os.kill(postmaster(server.data_path), signal.SIGKILL)
+    while processes(server.data_path):
+        time.sleep(0.01)
+
+    assert running_url(folder) is None
+    server.stop()
+    assert server.start() == url
+    assert ask(url, "SELECT number FROM kept") == 7
 
 
 # --- users ------------------------------------------------------------------------------------------------------------
