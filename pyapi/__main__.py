@@ -1,8 +1,10 @@
 """`python -m pyapi`: start the server, and with it the database when none is configured."""
 
 import asyncio
+import errno
 import socket
 import sys
+import time
 from functools import partial
 
 import uvicorn
@@ -15,6 +17,8 @@ from pyapi.exceptions import ConfigurationError
 from pyapi.gunicorn_runner import serve
 from pyapi.log import configure_logging
 from pyapi.settings import Settings
+
+PORT_SECONDS = 2.0
 
 
 def start(settings: Settings) -> None:
@@ -71,16 +75,29 @@ def _load(settings: Settings) -> FastAPI:
 
 
 def _require_free_port(host: str, port: int) -> None:
-    """Say in one line that the port is taken, before a database is started for nothing."""
+    """Say in one line that the port is taken, before a database is started for nothing.
+
+    Waits a little: the workers of a server that was killed notice that within a second.
+    """
+    deadline = time.monotonic() + PORT_SECONDS
+    while error := _cannot_listen(host, port):
+        if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+            raise ConfigurationError(
+                f"PYAPI_HOST, PYAPI_PORT: cannot listen on {host}:{port} ({error.strerror}); set another one."
+            )
+        time.sleep(0.05)
+
+
+def _cannot_listen(host: str, port: int) -> OSError | None:
+    """Why; None when it can."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise ConfigurationError(
-                f"PYAPI_HOST, PYAPI_PORT: cannot listen on {host}:{port} ({error.strerror}); set another one."
-            ) from None
+            return error
+    return None
 
 
 def _banner(settings: Settings, url: str, server: EmbeddedPostgres | None) -> str:

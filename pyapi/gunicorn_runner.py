@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -14,6 +15,7 @@ from gunicorn.glogging import Logger
 from uvicorn_worker import UvicornWorker
 
 KEEP_ALIVE_SECONDS = 75
+NOTIFY_SECONDS = 1
 
 
 class Worker(UvicornWorker):  # type: ignore[misc]
@@ -27,7 +29,14 @@ class Worker(UvicornWorker):  # type: ignore[misc]
         "access_log": False,
         "server_header": False,
         "ws": "none",
+        "timeout_notify": NOTIFY_SECONDS,
     }
+
+    async def callback_notify(self) -> None:
+        """Tell the arbiter that this worker lives. Without an arbiter, end: it would hold the port for ever."""
+        if os.getppid() != self.ppid:
+            signal.raise_signal(signal.SIGTERM)
+        self.notify()
 
 
 class QuietLogger(Logger):  # type: ignore[misc]

@@ -1,13 +1,21 @@
 """Sets up logging: one event a line, JSON or for a terminal, with the id of the request it belongs to."""
 
+import json
 import logging
+import re
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterator, Sequence
+from typing import Any, TextIO
 
 import structlog
 
 from pyapi.enums import LogFormat
 
+# Control characters, line separators and lone surrogates that `json` leaves as they are: they move the cursor of a
+# terminal, end a line for some readers, or cannot be written at all.
+_UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_TALKATIVE = frozenset({"asyncpg", "sqlalchemy"})
 _FOREIGN = ("uvicorn", "uvicorn.error", "uvicorn.access", "gunicorn.error", "gunicorn.access")
 
 
@@ -48,6 +56,39 @@ def configure_logging(*, level: str, style: LogFormat) -> None:
 def _renderers(*, as_json: bool) -> Sequence[structlog.typing.Processor]:
     first = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     if not as_json:
-        return [first, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
-    # Tracebacks as one string without local variables: those may hold passwords.
-    return [first, structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
+        # Strings are shown with repr(), which escapes what would move the cursor.
+        console = structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), repr_native_str=True, exception_formatter=_write_traceback
+        )
+        return [first, console]
+    return [first, structlog.processors.ExceptionRenderer(_traceback), structlog.processors.JSONRenderer(_to_json)]
+
+
+def _to_json(event: object, **options: Any) -> str:
+    """One line of JSON, whatever it is about."""
+    text = json.dumps(event, ensure_ascii=False, **options)
+    return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _write_traceback(out: TextIO, exc_info: structlog.typing.ExcInfo) -> None:
+    out.write(f"\n{_traceback(exc_info)}")
+
+
+def _traceback(exc_info: structlog.typing.ExcInfo) -> str:
+    """A traceback without values: no local variables, which hold passwords, and nothing that the database said.
+
+    PostgreSQL and its driver repeat what was sent to them: `Key (token)=(...) already exists`.
+    """
+    text = "".join(traceback.format_exception(*exc_info))
+    for said in _chain(exc_info[1]):
+        if type(said).__module__.partition(".")[0] in _TALKATIVE:
+            state = getattr(getattr(said, "orig", said), "sqlstate", None)
+            text = text.replace(f": {said}\n", f": (message not logged, SQLSTATE {state})\n")
+    return text.rstrip("\n")
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An exception and those that led to it; the text of each one repeats the texts of the later ones."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

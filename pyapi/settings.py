@@ -5,6 +5,7 @@
 
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
@@ -34,7 +35,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="PYAPI_",
         env_file=".env",
-        env_file_encoding="utf-8",
+        env_file_encoding="utf-8-sig",  # Windows editors put a byte order mark before the first name
         frozen=True,
         extra="ignore",
         env_ignore_empty=True,
@@ -102,6 +103,8 @@ class Settings(BaseSettings):
                 f"{variable_name(str(item['loc'][0]))}: {item['msg']}" for item in error.errors(include_input=False)
             ]
             raise ConfigurationError("\n".join(lines)) from None
+        except UnicodeDecodeError:
+            raise ConfigurationError(".env is not UTF-8 text: save it in that encoding.") from None
 
     def require_safe(self) -> None:
         """Raise ConfigurationError when production would run with an unsafe setting."""
@@ -127,19 +130,38 @@ class Settings(BaseSettings):
 
 
 def _kept_key(path: Path) -> str:
-    """Read the key in `path`, or make it. Of several processes that start together one makes it, all read the same."""
-    if not path.exists():
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft = path.with_name(f"{path.name}.{os.getpid()}")
-        draft.touch(mode=0o600)
-        draft.write_text(secrets.token_urlsafe(48))
-        try:
-            os.link(draft, path)  # fails when another process was first: its key counts
-        except FileExistsError:
-            pass
-        finally:
-            draft.unlink()
-    return path.read_text().strip()
+    """Read the key in `path`, or make it. Of several processes that start together one makes it, all read the same.
+
+    Raises ConfigurationError when the folder cannot keep it.
+    """
+    try:
+        if not path.exists():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_key(path)
+        return path.read_text().strip()
+    except OSError as error:
+        raise ConfigurationError(
+            f"PYAPI_DATA_DIR: no key can be kept in {path.parent} ({error.strerror}); set SECRET_KEY or another folder."
+        ) from None
+
+
+def _make_key(path: Path) -> None:
+    """Write the whole key under a name of its own, readable for its owner only, then give it its place in one step.
+
+    The name cannot hold the process id: two containers that share a volume have the same one.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.")
+    draft = Path(name)
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(secrets.token_urlsafe(48))
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(draft, path)
+    except FileExistsError:
+        pass  # another process was first: its key counts
+    finally:
+        draft.unlink()
 
 
 def variable_name(field: str) -> str:

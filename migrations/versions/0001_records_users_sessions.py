@@ -19,6 +19,14 @@ def timestamp(name: str, *, nullable: bool = False, default: sa.TextClause | Non
     return sa.Column(name, sa.DateTime(timezone=True), nullable=nullable, server_default=default)
 
 
+RECORD_TIMES = ("created_at", "updated_at")
+
+
+def in_our_era(column: str) -> str:
+    """PostgreSQL knows infinity, 4713 BC and the year 20000; the clients of the API do not."""
+    return f"{column} >= '0001-01-01 00:00:00+00' AND {column} < '10000-01-01 00:00:00+00'"
+
+
 def upgrade() -> None:
     create_user_tables()
     create_record_tables()
@@ -97,8 +105,9 @@ def create_record_tables() -> None:
         timestamp("created_at", default=NOW),
         timestamp("updated_at", default=NOW),
         sa.CheckConstraint(
-            "status IN ('active', 'inactive', 'pending', 'completed')", name="ck_pyapi_data_records_status"
+            "status IN ('active', 'inactive', 'pending', 'completed')", name=op.f("ck_pyapi_data_records_status")
         ),
+        *(sa.CheckConstraint(in_our_era(name), name=op.f(f"ck_pyapi_data_records_{name}")) for name in RECORD_TIMES),
         sa.ForeignKeyConstraint(
             ["owner_id"], ["pyapi_users.id"], name="fk_pyapi_data_records_owner_id_pyapi_users", ondelete="SET NULL"
         ),
@@ -123,8 +132,12 @@ def create_record_tables() -> None:
     )
 
 
-# The functions run with the rights of their owner and with the search path of this migration: a role that may only
-# write pyapi_data_records can do so, whatever its own search path is.
+# The functions run with the rights of their owner and with the search path below: a role that may only write
+# pyapi_data_records can do so, whatever its own search path is. Unless pg_temp is named, as the last, PostgreSQL looks
+# for tables there first: anybody's temporary table of the right name would get the revisions, and run its triggers with
+# the rights of the owner.
+
+SEARCH_PATH = "SELECT set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true)"
 
 PREPARE_RECORD = """
 CREATE FUNCTION pyapi_prepare_record() RETURNS trigger
@@ -223,6 +236,7 @@ FOR EACH STATEMENT EXECUTE FUNCTION pyapi_refuse_truncate()
 """
 
 TRIGGERS = (
+    SEARCH_PATH,
     "CREATE SEQUENCE pyapi_data_change_id_seq AS bigint OWNED BY pyapi_data_revisions.change_id",
     PREPARE_RECORD,
     WRITE_REVISION,

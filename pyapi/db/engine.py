@@ -21,6 +21,12 @@ STATEMENT_SECONDS = 2.5
 MAX_DIGITS = 310
 """Longest whole number that is read back: PostgreSQL writes the largest double, 1.8e308, with all its 309 digits."""
 
+DEFAULT_PORT = 5432
+
+_NOT_A_URL = (
+    "DATABASE_URL is not a URL: write postgresql://user:password@host:5432/database "
+    "(percent-encode special characters of the password)."
+)
 _DRIVERS = frozenset({"postgres", "postgresql", "postgresql+asyncpg", "postgresql+psycopg2", "postgresql+psycopg"})
 _SSL_MODES = frozenset({"disable", "allow", "prefer", "require", "verify-ca", "verify-full"})
 
@@ -34,10 +40,10 @@ def parse_database_url(text: str) -> URL:
     try:
         url = make_url(text.strip())
     except (ArgumentError, ValueError):
-        raise ConfigurationError(
-            "DATABASE_URL is not a URL: write postgresql://user:password@host:5432/database "
-            "(percent-encode special characters of the password)."
-        ) from None
+        raise ConfigurationError(_NOT_A_URL) from None
+    # Behind a bare `@` in the password its rest would be the host, and hosts are shown in messages.
+    if text.count("@") > 1 or not 1 <= (DEFAULT_PORT if url.port is None else url.port) <= 65535:
+        raise ConfigurationError(_NOT_A_URL)
     if url.drivername not in _DRIVERS:
         raise ConfigurationError(
             f"DATABASE_URL names '{url.drivername}': PyAPI needs PostgreSQL, write postgresql+asyncpg://... instead."
@@ -169,7 +175,7 @@ _CURES = {
 
 def explain(error: BaseException, url: URL) -> str:
     """One line for an operator about why the database cannot be used; never the text of `error`, never the password."""
-    place = f"{url.host or 'localhost'}:{url.port or 5432}/{url.database or ''}"
+    place = f"{url.host or 'localhost'}:{url.port or DEFAULT_PORT}/{url.database or ''}"
     cause = getattr(error, "orig", None) or error
     state = getattr(cause, "sqlstate", None)
     if state is not None:

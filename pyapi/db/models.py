@@ -11,6 +11,7 @@ from pyapi.db.meta import Base
 from pyapi.enums import RecordStatus
 
 _STATUSES = ", ".join(f"'{status}'" for status in RecordStatus)
+_IN_OUR_ERA = "{0} >= '0001-01-01 00:00:00+00' AND {0} < '10000-01-01 00:00:00+00'"
 
 
 class DataRecord(Base):
@@ -23,6 +24,9 @@ class DataRecord(Base):
     __tablename__ = "pyapi_data_records"
     __table_args__ = (
         CheckConstraint(f"status IN ({_STATUSES})", name="status"),
+        # PostgreSQL knows infinity, 4713 BC and the year 20000; the clients of the API do not.
+        CheckConstraint(_IN_OUR_ERA.format("created_at"), name="created_at"),
+        CheckConstraint(_IN_OUR_ERA.format("updated_at"), name="updated_at"),
         Index("ix_pyapi_data_records_status_created_at_id", "status", "created_at", "id"),
         Index("ix_pyapi_data_records_created_at_id", "created_at", "id"),
         Index("ix_pyapi_data_records_updated_at_id", "updated_at", "id"),

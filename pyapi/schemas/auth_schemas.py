@@ -15,9 +15,14 @@ Username = Annotated[
 NewPassword = Annotated[
     str,
     StringConstraints(min_length=8, max_length=128),
-    Field(description="8 to 128 characters of any script; common and easily guessed ones are refused."),
+    Field(
+        description="8 to 128 characters of any script; common and easily guessed ones are refused.",
+        json_schema_extra={"format": "password"},
+    ),
 ]
-GivenPassword = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+GivenPassword = Annotated[
+    str, StringConstraints(min_length=1, max_length=4096), Field(json_schema_extra={"format": "password"})
+]
 GivenRefreshToken = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 
 
@@ -55,7 +60,12 @@ class LoginRequest(RequestBody):
 class LoginForm(LoginRequest):
     """The password grant of OAuth 2 (RFC 6749, 4.3.2) as Swagger UI and OAuth libraries send it."""
 
-    model_config = ConfigDict(extra="ignore", title="LoginForm")
+    # A name may not occur twice (RFC 6749, 3.2), so other fields are texts as well, not lists of them.
+    model_config = ConfigDict(
+        extra="ignore",
+        title="LoginForm",
+        json_schema_extra={"additionalProperties": {"type": "string"}, "maxProperties": 20},
+    )
 
     grant_type: Literal["password"] = "password"
 

@@ -29,9 +29,6 @@ def _known_order(text: str) -> str:
         raise ValueError(
             f"write one to five of {', '.join(SORTABLE)}, separated by commas, '-' before one for descending"
         )
-    names = [part.removeprefix("-") for part in text.split(",")]
-    if len(set(names)) < len(names):
-        raise ValueError("name each field once")
     return text
 
 

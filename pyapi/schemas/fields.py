@@ -42,8 +42,10 @@ def _only_iso(value: object) -> object:
 
 def _valid_email(text: str) -> str:
     try:
-        # No look-up in the DNS: registering must not depend on it, and internal domains are addresses too.
-        return validate_email(text, check_deliverability=False, globally_deliverable=False).normalized
+        # No look-up in the DNS: registering must not depend on it, and internal domains are addresses too; so is .test.
+        return validate_email(
+            text, check_deliverability=False, globally_deliverable=False, test_environment=True
+        ).normalized
     except EmailNotValidError:
         raise ValueError("write an e-mail address such as name@example.com") from None
 

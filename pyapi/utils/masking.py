@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from functools import lru_cache
-from itertools import pairwise
+from itertools import chain, islice, pairwise
 from typing import NamedTuple, TypeAlias
 from urllib.parse import unquote
 
@@ -79,14 +79,19 @@ class _Secret(NamedTuple):
     label: str
 
 
+_MOST_ROUNDS = 4
+_MOST_SECRETS = 1000
+
+
 def mask_text(text: str) -> str:
     """`text` with URL passwords, sensitive parameters and bearer tokens as `***`; the same text when it has none."""
     if not _may_hold_secret(text):
         return text
     # A masked text is masked no further. With ordinary text the second round proves it; a text built to need many
-    # rounds is hidden as a whole.
-    for _ in range(4):
-        masked = _hide(text, _secrets(text))
+    # rounds, or to have secrets by the thousand, is hidden as a whole.
+    for _ in range(_MOST_ROUNDS):
+        secrets = _secrets(text)
+        masked = MASK if len(secrets) > _MOST_SECRETS else _hide(text, secrets)
         if masked == text:
             return text
         text = masked
@@ -98,16 +103,20 @@ def _may_hold_secret(text: str) -> bool:
 
 
 def _secrets(text: str) -> list[_Secret]:
-    """Every secret in `text`, in order and apart from each other; also those that are `***` already."""
-    parameters = list(_parameters(text))
-    tokens = [
-        _Secret(found.start("token"), found.end(), "bearer")
-        for found in _BEARER.finditer(text)
-        if found["scheme"].lower() == "bearer" or _NOT_PROSE.search(found["token"])
-    ]
+    """The secrets in `text`, in order and apart from each other; also those that are `***` already.
+
+    With more than `_MOST_SECRETS` it stops looking.
+    """
+    known = _apart(islice(chain(_parameters(text), _tokens(text)), _MOST_SECRETS + 1))
     # The value of a parameter may hold "@" and "/"; they say nothing about the URL that it stands in.
-    blanked = _hide(text, [*parameters, *tokens], lambda secret: _BLANK * (secret.end - secret.begin))
-    return _apart([*parameters, *tokens, *_url_passwords(blanked)])
+    blanked = _hide(text, known, lambda secret: _BLANK * (secret.end - secret.begin))
+    return _apart([*known, *islice(_url_passwords(blanked), _MOST_SECRETS + 1)])
+
+
+def _tokens(text: str) -> Iterator[_Secret]:
+    for found in _BEARER.finditer(text):
+        if found["scheme"].lower() == "bearer" or _NOT_PROSE.search(found["token"]):
+            yield _Secret(found.start("token"), found.end(), "bearer")
 
 
 def _apart(secrets: Iterable[_Secret]) -> list[_Secret]:
@@ -124,7 +133,7 @@ def _apart(secrets: Iterable[_Secret]) -> list[_Secret]:
 def _hide(text: str, secrets: Iterable[_Secret], instead: Callable[[_Secret], str] = lambda _: MASK) -> str:
     parts = []
     done = 0
-    for secret in _apart(secrets):
+    for secret in secrets:
         parts += [text[done : secret.begin], instead(secret)]
         done = secret.end
     return "".join([*parts, text[done:]])
@@ -212,10 +221,9 @@ def _value(text: str, begin: int, style: str) -> tuple[int, int, int]:
     if quoted := _QUOTED.get(opening):
         end = quoted.match(text, begin).end()  # type: ignore[union-attr]  # it matches from the opening quote on
         closed = end - 1 > begin and text[end - 1] == opening
-        tail = _AFTER_QUOTED.match(text, end)
-        if not closed or (tail and style != "json"):
-            return begin, tail.end() if tail else end, tail.end() if tail else end
-        return begin + 1, end - 1, end
+        if closed and style != "json" and (tail := _AFTER_QUOTED.match(text, end)):
+            return begin, tail.end(), tail.end()  # 'a'b is one word to a shell
+        return (begin + 1, end - 1, end) if closed else (begin, end, end)
     if escaped := _ESCAPED_QUOTE.match(text, begin):
         end = _escaped_end(text, escaped.end(), escaped[0])
         return escaped.end(), end, end
@@ -290,7 +298,8 @@ def _url_passwords(text: str) -> Iterator[_Secret]:
     if "://" in text:
         cuts = [0, *(found.start() for found in _URL.finditer(text)), len(text)]
         for begin, end in pairwise(cuts):
-            yield from _passwords_between(text, begin, end)
+            if text.find("@", begin, end) >= 0 or text.find(_BLANK, begin, end) >= 0:
+                yield from _passwords_between(text, begin, end)
     if _ORACLE_THIN.search(text):
         for run in _RUN.finditer(text):
             user = _ORACLE_THIN.search(text, *run.span())
@@ -335,6 +344,8 @@ def _password(text: str, mark: int, run_end: int, stop: int) -> _Secret | None:
     hold no "@", the former is a password as well.
     """
     start = mark + 3
+    if text.find("@", start, min(stop, run_end + _LONGEST_TAIL)) < 0 and text.find(_BLANK, start, run_end) < 0:
+        return None
     up_to_colon = _UP_TO_COLON.match(text, start, run_end)
     if not up_to_colon:
         return None
@@ -515,25 +526,26 @@ class _Restoration:
         if new == CUT == masked and stored != CUT:
             self._refuse(NOT_STORABLE, place)
             return new
-        kept = [secret for secret in _secrets(new) if new[secret.begin : secret.end] == MASK]
-        if isinstance(stored, str) and new == masked:
-            if stored != new and place.moved and not _names_its_host(new, kept):
-                self._refuse(TARGET_CHANGED, place)
-                return new
+        if MASK not in new or new == stored:
+            return new
+        if new == masked and not place.moved and isinstance(stored, str):
             return stored
-        if not kept:
+        return self._changed_text(new, stored, masked, place)
+
+    def _changed_text(self, new: str, stored: JSON, masked: JSON, place: _Place) -> JSON:
+        """A text with "***" in it that is not what was shown, or that stands beside another address than before."""
+        kept = _kept(new)
+        if not kept and new != masked:
             return new
         if not isinstance(stored, str) or masked == stored:
             self._refuse(NOTHING_STORED, place)
-            return new
-        if place.moved and not _names_its_host(new, kept):
+        elif place.moved and not _names_its_host(new, kept):
             self._refuse(TARGET_CHANGED, place)
-            return new
-        merged = _merge_url(new, stored)
-        if merged is None:
+        elif (merged := stored if new == masked else _merge_url(new, stored)) is None:
             self._refuse(TEXT_CHANGED, place)
-            return new
-        return merged
+        else:
+            return merged
+        return new
 
     def _list(self, new: list[JSON], stored: JSON, masked: JSON, place: _Place) -> JSON:
         if not isinstance(stored, list) or not isinstance(masked, list):
@@ -639,6 +651,11 @@ _HOST = re.compile(r"://[^\s/?#;]")
 _ANY_PARAMETER = re.compile(r"(?<![\w.\-%])([\w.\-%]++)[ \t]*+=[ \t]*+([^\s&;]*+)")
 
 
+def _kept(text: str) -> list[_Secret]:
+    """The secrets of `text` that are "***"."""
+    return [secret for secret in _secrets(text) if text[secret.begin : secret.end] == MASK]
+
+
 def _names_its_host(text: str, kept: list[_Secret]) -> bool:
     """Whether a URL says where the secrets of `text` go, so that the fields beside it do not."""
     host = _HOST.search(text)
@@ -676,9 +693,8 @@ def _fill_in(new: str, stored: str) -> str | None:
     """`new` with each `***` replaced by the secret of `stored` under the same label, if each label has just one."""
     known = _secrets(stored)
     values = {secret.label: stored[secret.begin : secret.end] for secret in known}
-    secrets = _secrets(new)
-    kept = [secret for secret in secrets if new[secret.begin : secret.end] == MASK]
-    labels = {secret.label for secret in secrets}
-    if len(values) < len(known) or len(labels) < len(secrets) or any(secret.label not in values for secret in kept):
+    kept = _kept(new)
+    labels = {secret.label for secret in kept}
+    if len(values) < len(known) or len(labels) < len(kept) or not labels <= values.keys():
         return None
     return _hide(new, kept, lambda secret: values[secret.label])

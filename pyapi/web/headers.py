@@ -5,10 +5,10 @@ from urllib.parse import urlencode
 
 from fastapi import Request
 
-from pyapi.exceptions import BadRequest, PreconditionFailed
+from pyapi.exceptions import BadRequest
 from pyapi.schemas.data_schemas import DataList, DataRead
 
-_TAG = re.compile(r'"rev-([0-9]{1,10})"')
+_TAG = re.compile(r'"rev-([1-9][0-9]{0,9})"')
 
 IF_MATCH = {
     "parameters": [
@@ -17,7 +17,8 @@ IF_MATCH = {
             "in": "header",
             "required": False,
             "description": "The ETag you read: the change happens only if nobody else changed the record since (412).",
-            "schema": {"type": "string"},
+            "schema": {"type": "string", "pattern": r'^(\*|"rev-[1-9][0-9]{0,9}")$'},
+            "example": '"rev-1"',
         }
     ]
 }
@@ -32,17 +33,16 @@ def entity_tag(record: DataRead) -> str:
 def expected_revision(request: Request) -> int | None:
     """The revision that `If-Match` asks for; None without the header, and for `*`, which any record meets.
 
-    Raises PreconditionFailed for a tag that is none of ours, BadRequest for more than one tag.
+    A tag that is none of ours is 0, which no record has: whether the precondition holds is asked last, after the record
+    was found and the caller may change it (RFC 9110, 13.2.1). Raises BadRequest for more than one tag.
     """
-    wanted = request.headers.get("if-match")
-    if wanted is None or wanted.strip() == "*":
-        return None
+    wanted = ",".join(request.headers.getlist("if-match")).strip()
     if "," in wanted:
         raise BadRequest("Send one entity tag in If-Match, or '*'.")
-    tag = _TAG.fullmatch(wanted.strip())
-    if tag is None:
-        raise PreconditionFailed
-    return int(tag[1])
+    if wanted == "*" or "if-match" not in request.headers:
+        return None
+    tag = _TAG.fullmatch(wanted)
+    return int(tag[1]) if tag else 0
 
 
 def page_links(request: Request, page: DataList) -> str:

@@ -25,6 +25,28 @@ TAGS = [
 _MODELS = (LoginRequest, LoginForm, ProblemDocument, ValidationProblemDocument)
 _TEMPLATE = "#/components/schemas/{model}"
 
+_HEADERS: dict[str, dict[str, Any]] = {
+    "Cache-Control": {"description": "Keep tokens out of caches.", "schema": {"const": "no-store"}},
+    "ETag": {
+        "description": "Names this revision; for `If-Match`. Callers who are not signed in get none.",
+        "schema": {"type": "string", "pattern": '^"rev-[1-9][0-9]{0,9}"$'},
+    },
+    "Link": {"description": "The first, previous, next and last page (RFC 8288).", "schema": {"type": "string"}},
+    "Location": {"description": "Address of the new record.", "schema": {"type": "string", "format": "uri-reference"}},
+    "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}},
+    "WWW-Authenticate": {"description": "How to sign in (RFC 6750).", "schema": {"type": "string"}},
+}
+_HEADERS_OF_PROBLEMS = {"401": ["WWW-Authenticate"], "503": ["Retry-After"]}
+_HEADERS_OF_ANSWERS = {
+    "login": ["Cache-Control"],
+    "refresh": ["Cache-Control"],
+    "create_data": ["Location", "ETag"],
+    "list_data": ["Link"],
+    "get_data": ["ETag"],
+    "update_data": ["ETag"],
+    "patch_data": ["ETag"],
+}
+
 
 def install_openapi(app: FastAPI) -> None:
     """Let /api/openapi.json answer the corrected document, made once."""
@@ -38,6 +60,7 @@ def install_openapi(app: FastAPI) -> None:
             for path in document["paths"].values():
                 for operation in path.values():
                     _document_bad_requests(operation)
+                    _document_headers(operation)
             _drop_unused(document["components"]["schemas"])
             app.openapi_schema = document
         return app.openapi_schema
@@ -54,6 +77,21 @@ def _document_bad_requests(operation: dict[str, Any]) -> None:
     else:
         found = {}
     operation["responses"].update({str(status): response for status, response in found.items()})
+
+
+def _document_headers(operation: dict[str, Any]) -> None:
+    answers = _HEADERS_OF_ANSWERS.get(operation["operationId"], [])
+    for status, response in operation["responses"].items():
+        names = answers if status.startswith("2") else _HEADERS_OF_PROBLEMS.get(status, [])
+        if names:
+            response["headers"] = {
+                name: {**_HEADERS[name], "required": _is_always_sent(operation, name)} for name in names
+            }
+
+
+def _is_always_sent(operation: dict[str, Any], header: str) -> bool:
+    """Whoever may read without signing in gets summaries, which have no revision."""
+    return header != "ETag" or {} not in operation.get("security", [])
 
 
 def _drop_unused(schemas: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from pyapi.exceptions import FieldError, Problem, ValidationFailed
 from pyapi.schemas.problem_schemas import ProblemDocument, ValidationProblemDocument
@@ -94,7 +95,18 @@ async def _on_http_error(request: Request, error: Exception) -> ProblemResponse:
     code = phrase.lower().replace(" ", "_").replace("-", "_")
     details = {404: "There is nothing at this address.", 405: "This address does not know that method; see 'Allow'."}
     detail = details.get(error.status_code, f"{phrase}.")
-    return _render(request, error.status_code, code, phrase.capitalize(), detail, error.headers)
+    headers = {"Allow": ", ".join(_methods(request))} if error.status_code == 405 else error.headers
+    return _render(request, error.status_code, code, phrase.capitalize(), detail, headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """What this address knows. Starlette names only the methods of the first route that has the path."""
+    routes = request.app.routes
+    return [
+        method
+        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
 
 
 def install_problem_handlers(app: FastAPI) -> None:

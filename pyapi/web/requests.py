@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import ValidationError
 
-from pyapi.exceptions import PayloadTooLarge, UnsupportedMediaType
+from pyapi.exceptions import FieldError, PayloadTooLarge, UnsupportedMediaType, ValidationFailed
 from pyapi.schemas.auth_schemas import LoginForm, LoginRequest
 
 MAX_BODY_BYTES = 1024 * 1024
@@ -101,7 +101,7 @@ def media_type(request: Request) -> str:
 async def login_request(request: Request) -> LoginRequest:
     """The name and password of a login, from JSON or from the password form of OAuth 2 on the same URL.
 
-    Raises UnsupportedMediaType, RequestValidationError.
+    Raises UnsupportedMediaType, RequestValidationError, ValidationFailed.
     """
     body = await request.body()
     kind = media_type(request)
@@ -120,10 +120,15 @@ async def login_request(request: Request) -> LoginRequest:
 
 
 def _form(body: bytes) -> dict[str, str]:
+    """The fields of a form. Raises ValidationFailed, also for a name that occurs twice (RFC 6749, 3.2)."""
     try:
-        return dict(parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=20))
+        pairs = parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=20)
     except ValueError:
-        _refuse("the form cannot be read")
+        raise ValidationFailed([FieldError("The body is not a form of at most 20 fields in UTF-8.", "/body")]) from None
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise ValidationFailed([FieldError("A name occurs twice in the form.", "/body")])
+    return fields
 
 
 LOGIN_BODY = {

@@ -23,7 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--attach", action="store_true")
-    parser.add_argument("--worker", action="store_true", help="fork a child that unwinds like a gunicorn worker")
+    parser.add_argument("--worker", action="store_true", help="fork a child that calls stop() and does the talking")
     parser.add_argument("--fallback", type=Path, default=Path("/nonexistent"))
     parser.add_argument("--no-namespaces", action="store_true")
     asked = parser.parse_args()
@@ -42,13 +42,15 @@ def main() -> None:
         say(error=type(error).__name__, text=str(error))
         return
 
-    worker = os.fork() if asked.worker else None
-    if worker == 0:
+    data_path = str(server.data_path) if server else ""
+    if asked.worker and os.fork() == 0:
         assert server is not None
         server.stop()
+        say(url=url, worker=os.getpid())
         time.sleep(60)
         os._exit(0)
-    say(url=url, owner=server is not None, data_path=str(server.data_path) if server else "", worker=worker)
+    if not asked.worker:
+        say(url=url, owner=server is not None, data_path=data_path)
     sys.stdin.readline()
     if server is not None:
         server.stop()

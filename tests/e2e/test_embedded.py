@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -163,6 +164,15 @@ def processes(data_path: Path) -> set[int]:
         with contextlib.suppress(OSError):
             if (entry / "cwd").readlink() == data_path:
                 found.add(int(entry.name))
+    return found
+
+
+def children(parent: int) -> list[int]:
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == parent:
+                found.append(int(entry.name))
     return found
 
 
@@ -489,8 +499,7 @@ def test_kill_of_the_holder_while_its_forked_worker_lives(
     serve: Callable[..., EmbeddedPostgres], hold: Callable[..., Holder], folder: Path
 ) -> None:
     holder = hold(folder, "--worker")
-    said = holder.hears()
-    time.sleep(0.2)  # the worker has called stop() by now
+    said = holder.hears()  # from the worker, which has called stop()
     assert ask(said["url"], "SELECT number FROM kept") == 7
     try:
         holder.kill()
@@ -508,7 +517,11 @@ def test_kill_in_the_middle_of_initdb(
     while not (folder / "cluster.new" / "data" / "base").exists():
         assert holder.process.poll() is None
         time.sleep(0.002)
+    (initdb,) = children(holder.process.pid)
+    os.kill(initdb, signal.SIGSTOP)  # it would soon be gone
     holder.kill()
+    assert embedded._is_locked(folder / "server.lock")
+    os.kill(initdb, signal.SIGCONT)
     assert not (folder / "cluster").exists()
 
     assert ask(serve(folder).start(), "SELECT 1") == 1
@@ -570,22 +583,15 @@ def test_a_server_that_is_just_starting(folder: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_look_at_the_locks_does_not_disturb_a_start(serve: Callable[..., EmbeddedPostgres], folder: Path) -> None:
-    done = threading.Event()
+    with (folder / "ready.lock").open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)  # as `running_url` does, only longer
+        release = threading.Timer(0.7, lambda: fcntl.flock(file, fcntl.LOCK_UN))
+        release.start()
 
-    def look() -> None:
-        while not done.is_set():
-            running_url(folder)
-
-    threads = [threading.Thread(target=look) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    try:
         url = serve(folder).start()
-        assert running_url(folder) == url
-    finally:
-        done.set()
-        for thread in threads:
-            thread.join()
+
+        release.join()
+    assert running_url(folder) == url
 
 
 def test_a_server_that_died_under_its_holder(serve: Callable[..., EmbeddedPostgres], folder: Path) -> None:

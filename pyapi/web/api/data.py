@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
-from pyapi.exceptions import InvalidToken, NotFound, PermissionDenied, PreconditionFailed
+from pyapi.exceptions import BadRequest, InvalidToken, NotFound, PermissionDenied, PreconditionFailed
 from pyapi.schemas.data_schemas import (
     DataCreate,
     DataDeleted,
@@ -24,7 +24,7 @@ router = APIRouter(prefix="/data", tags=["資料管理 Data"], route_class=Stric
 
 DataId = Annotated[int, Path(ge=1, le=MAX_ID)]
 ExpectedRevision = Annotated[int | None, Depends(expected_revision)]
-CHANGE_PROBLEMS = problem_responses([InvalidToken, PermissionDenied, NotFound, PreconditionFailed])
+CHANGE_PROBLEMS = problem_responses([BadRequest, InvalidToken, PermissionDenied, NotFound, PreconditionFailed])
 
 
 @router.post("/", status_code=201, responses=problem_responses([InvalidToken]))

@@ -1,0 +1,187 @@
+"""Servers as processes: each in a folder of its own, with nothing in its environment but what a test says."""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import asyncpg  # type: ignore[import-untyped]
+import httpx
+import pytest
+
+from tests.conftest import NewDatabase
+from tests.integration.conftest import PASSWORD, Account, log_in
+
+PYAPI = (sys.executable, "-m", "pyapi")
+START_SECONDS = 60
+STOP_SECONDS = 45
+
+# Below the ports that systems hand out for outgoing connections and that the embedded server looks for: a port that is
+# free here stays free until the server listens.
+_ports = iter(random.sample(range(10_000, 20_000), 10_000))
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    for port in _ports:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no free port")
+
+
+def clean_environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """What a login shell has, the settings, and what makes coverage measure subprocesses too."""
+    kept = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+    return {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", **kept, **settings}
+
+
+class RunningServer:
+    """A command that serves HTTP on `port`, and what it says: the terminal's lines in `output`, the log in `log`."""
+
+    def __init__(
+        self, folder: Path, settings: Mapping[str, str], *, command: Sequence[str] = PYAPI, port: int | None = None
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.port = port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._files = [folder.with_name(f"{folder.name}-{self.port}.{kind}") for kind in ("output", "log")]
+        with self._files[0].open("wb") as output, self._files[1].open("wb") as log:
+            self.process = subprocess.Popen(
+                [word.format(port=self.port) for word in command],
+                cwd=folder,
+                env=clean_environment({"PYAPI_PORT": str(self.port), **settings}),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    @property
+    def output(self) -> str:
+        return self._files[0].read_text()
+
+    @property
+    def log(self) -> str:
+        return self._files[1].read_text()
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """The log, each line of which is one JSON object."""
+        return [json.loads(line) for line in self.log.splitlines()]
+
+    def wait_until_live(self) -> "RunningServer":
+        deadline = time.monotonic() + START_SECONDS
+        while not self.is_live():
+            assert self.process.poll() is None, f"the server ended:\n{self.output}{self.log}"
+            assert time.monotonic() < deadline, f"the server does not answer:\n{self.output}{self.log}"
+            time.sleep(0.05)
+        return self
+
+    def is_live(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/api/health/live", timeout=5, trust_env=False).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def client(self, **options: Any) -> httpx.AsyncClient:
+        return httpx.AsyncClient(base_url=self.url, **{"timeout": 30, "trust_env": False, **options})
+
+    def forgetful_client(self) -> httpx.AsyncClient:
+        """Opens a new connection for each request."""
+        return self.client(limits=httpx.Limits(max_keepalive_connections=0))
+
+    def workers(self) -> list[int]:
+        return [pid for pid in children(self.process.pid) if b"postgres" not in command_line(pid)]
+
+    def terminate(self) -> int:
+        """Ask it to end; its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(STOP_SECONDS)
+
+    def kill(self) -> None:
+        """Kill the process that was started, and only that."""
+        self.process.kill()
+        self.process.wait()
+
+    def clean_up(self) -> None:
+        """In order when it still can, and then everything it has started."""
+        try:
+            self.terminate()
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+
+def children(pid: int) -> list[int]:
+    """Pids of the direct children of a process."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            # "pid (name) state ppid ...": the name may hold spaces and parentheses.
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == pid:
+                found.append(int(stat.parent.name))
+    return sorted(found)
+
+
+def command_line(pid: int) -> bytes:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
+
+
+async def sign_up(client: httpx.AsyncClient, username: str, *, password: str = PASSWORD) -> Account:
+    """Register somebody and sign them in."""
+    email = f"{username}@example.com"
+    registered = await client.post(
+        "/api/auth/register", json={"username": username, "email": email, "password": password}
+    )
+    assert registered.status_code == 201, registered.text
+    tokens = await log_in(client, username, password)
+    return Account(registered.json()["id"], username, email, tokens["access_token"], tokens["refresh_token"])
+
+
+StartServer = Callable[..., RunningServer]
+
+
+@pytest.fixture
+def start_server(tmp_path: Path) -> Iterator[StartServer]:
+    """Starts `python -m pyapi`, or `command=...`, in an empty folder; ends it with the test."""
+    servers: list[RunningServer] = []
+
+    def start(folder: Path | None = None, *, wait: bool = True, **options: Any) -> RunningServer:
+        settings = {"PYAPI_PASSWORD_HASH_ROUNDS": "4"} | options.pop("settings", {})
+        servers.append(RunningServer(folder or tmp_path / f"server-{len(servers)}", settings, **options))
+        return servers[-1].wait_until_live() if wait else servers[-1]
+
+    yield start
+    for server in servers:
+        server.clean_up()
+
+
+@pytest.fixture(scope="session")
+async def shared_database(new_database: NewDatabase) -> str:
+    """The database of `shared_server`."""
+    return await new_database()
+
+
+@pytest.fixture(scope="session")
+def shared_server(shared_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """Two workers on a database of their own, for all tests that leave them as they are."""
+    settings = {"DATABASE_URL": shared_database, "PYAPI_WORKERS_COUNT": "2", "PYAPI_PASSWORD_HASH_ROUNDS": "4"}
+    server = RunningServer(tmp_path_factory.mktemp("shared") / "server", settings)
+    try:
+        yield server.wait_until_live()
+    finally:
+        server.clean_up()

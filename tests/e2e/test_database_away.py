@@ -1,0 +1,381 @@
+"""A database that is stopped, frozen, locked, killed or cuts connections: quick answers, nothing lost, no restart."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncpg  # type: ignore[import-untyped]
+import httpx
+import pytest
+
+from pyapi.db.embedded import EmbeddedPostgres
+from tests.e2e.conftest import RunningServer, children, sign_up
+from tests.integration.conftest import PASSWORD, Account, assert_problem
+
+POOL_SIZE = 10
+READERS = 60
+RECOVERY_SECONDS = 2
+
+
+class OwnPostgres:
+    """A PostgreSQL server to be mistreated; for the service it is one on the network like any other."""
+
+    def __init__(self, folder: Path) -> None:
+        self._server = EmbeddedPostgres(folder)
+        self.url = self._server.start()
+
+    def start(self) -> None:
+        """On the same port: clients must find it again."""
+        assert self._server.start() == self.url
+
+    def stop(self) -> None:
+        self._server.stop()
+
+    @property
+    def _postmaster(self) -> int:
+        return int((self._server.data_path / "postmaster.pid").read_text().split()[0])
+
+    def freeze(self) -> None:
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: int) -> None:
+        """To the postmaster first: it then starts no process that would be missed."""
+        os.kill(self._postmaster, number)
+        for process in children(self._postmaster):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, number)
+
+    def kill(self) -> None:
+        os.kill(self._postmaster, signal.SIGKILL)
+        self._server.stop()  # there is nothing to stop any more; gives the folder free
+
+    @contextlib.asynccontextmanager
+    async def connection(self) -> AsyncIterator[Any]:
+        connection = await asyncpg.connect(self.url.replace("+asyncpg", ""), timeout=20)
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
+    async def value(self, statement: str, *values: object) -> Any:
+        async with self.connection() as connection:
+            return await connection.fetchval(statement, *values)
+
+
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnPostgres]:
+    server = OwnPostgres(tmp_path_factory.mktemp("own") / "data")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def server(postgres: OwnPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """One worker, which is never started again, whatever happens to its database."""
+    settings = {
+        "DATABASE_URL": postgres.url,
+        "PYAPI_DATABASE_POOL_SIZE": str(POOL_SIZE),
+        "PYAPI_PASSWORD_HASH_ROUNDS": "4",
+    }
+    server = RunningServer(tmp_path_factory.mktemp("away") / "server", settings)
+    try:
+        yield server.wait_until_live()
+    finally:
+        server.clean_up()
+
+
+@pytest.fixture(scope="module")
+async def client(server: RunningServer) -> AsyncIterator[httpx.AsyncClient]:
+    async with server.client(limits=httpx.Limits(max_connections=None)) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+async def account(client: httpx.AsyncClient) -> Account:
+    return await sign_up(client, "somebody")
+
+
+@pytest.fixture(scope="module")
+async def record_id(client: httpx.AsyncClient, account: Account) -> int:
+    answer = await client.post("/api/data/", json={"name": "每日同步"}, headers=account.headers)
+    return int(answer.json()["id"])
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back, and after how many seconds."""
+
+    response: httpx.Response
+    seconds: float
+
+
+async def timed(request: Awaitable[httpx.Response]) -> Answer:
+    started = time.monotonic()
+    response = await request
+    return Answer(response, time.monotonic() - started)
+
+
+async def seconds_until_200(client: httpx.AsyncClient, path: str) -> float:
+    started = time.monotonic()
+    while (await client.get(path)).status_code != 200:
+        await asyncio.sleep(0.05)
+    return time.monotonic() - started
+
+
+# --- stopped and frozen -----------------------------------------------------------------------------------------------
+
+NEEDS_DATABASE = {
+    "list": ("GET", "/api/data/", None),
+    "read": ("GET", "/api/data/{id}", None),
+    "create": ("POST", "/api/data/", {"name": "新的"}),
+    "change": ("PUT", "/api/data/{id}", {"description": "改"}),
+    "delete": ("DELETE", "/api/data/{id}", None),
+    "me": ("GET", "/api/auth/me", None),
+    "login": ("POST", "/api/auth/login", {"username": "somebody", "password": PASSWORD}),
+    "refresh": ("POST", "/api/auth/refresh", {"refresh_token": "any"}),
+    "register": (
+        "POST",
+        "/api/auth/register",
+        {"username": "other", "email": "other@example.com", "password": PASSWORD},
+    ),
+}
+SYSTEM = {"live": "/api/health/live", "health": "/api/health", "ready": "/api/health/ready"}
+Answers = dict[str, Answer]
+
+
+@dataclass(frozen=True)
+class Outage:
+    """What was answered while the database was away: at first, with connections in the pool, and then without."""
+
+    waves: list[Answers]
+    recovery_seconds: float
+
+
+@pytest.fixture(scope="module", params=["stopped", "frozen"])
+async def outage(
+    request: pytest.FixtureRequest, postgres: OwnPostgres, client: httpx.AsyncClient, account: Account, record_id: int
+) -> Outage:
+    begin, end = {
+        "stopped": (postgres.stop, postgres.start),
+        "frozen": (postgres.freeze, postgres.thaw),
+    }[request.param]
+
+    async def wave() -> Answers:
+        calls = {name: client.get(path) for name, path in SYSTEM.items()}
+        calls |= {f"reader {number}": client.get("/api/data/") for number in range(READERS)}
+        for name, (method, path, body) in NEEDS_DATABASE.items():
+            calls[name] = client.request(method, path.format(id=record_id), json=body, headers=account.headers)
+        return dict(zip(calls, await asyncio.gather(*map(timed, calls.values())), strict=True))
+
+    await asyncio.gather(*(client.get("/api/data/") for _ in range(READERS)))  # fills the pool
+    begin()
+    try:
+        waves = [await wave(), await wave()]
+    finally:
+        end()
+    return Outage(waves, await seconds_until_200(client, "/api/health"))
+
+
+@pytest.mark.parametrize("wave", [0, 1])
+@pytest.mark.parametrize("name", NEEDS_DATABASE)
+def test_what_needs_the_database_is_refused(outage: Outage, name: str, wave: int) -> None:
+    response = outage.waves[wave][name].response
+
+    assert_problem(response, 503, "database_unavailable")
+    assert int(response.headers["retry-after"]) > 0
+
+
+@pytest.mark.parametrize("wave", [0, 1])
+def test_a_crowd_is_refused(outage: Outage, wave: int) -> None:
+    statuses = {outage.waves[wave][f"reader {number}"].response.status_code for number in range(READERS)}
+
+    assert statuses == {503}
+
+
+@pytest.mark.parametrize("wave", [0, 1])
+def test_nobody_waits_longer_than_three_seconds(outage: Outage, wave: int) -> None:
+    slow = {name: answer.seconds for name, answer in outage.waves[wave].items() if answer.seconds > 3}
+
+    assert slow == {}
+
+
+@pytest.mark.parametrize("name", ["health", "ready"])
+def test_health_says_so(outage: Outage, name: str) -> None:
+    response = outage.waves[0][name].response
+
+    assert (response.status_code, response.json()["components"]) == (503, {"database": "unavailable"})
+    assert int(response.headers["retry-after"]) > 0
+
+
+@pytest.mark.parametrize("name", ["health", "ready"])
+def test_health_says_so_within_two_seconds(outage: Outage, name: str) -> None:
+    assert outage.waves[0][name].seconds <= 2
+
+
+def test_the_process_is_alive_meanwhile(outage: Outage) -> None:
+    assert outage.waves[0]["live"].response.status_code == 200
+
+
+def test_it_recovers_alone(outage: Outage) -> None:
+    assert outage.recovery_seconds <= RECOVERY_SECONDS
+
+
+# --- a locked table ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Lock:
+    """What was answered while nobody could read the records."""
+
+    readers: list[Answer]
+    others: Answers
+    connections: int
+    recovery_seconds: float
+
+
+WITHOUT_RECORDS = {
+    "login": ("POST", "/api/auth/login", 200),
+    "me": ("GET", "/api/auth/me", 200),
+    "health": ("GET", "/api/health", 200),
+    "live": ("GET", "/api/health/live", 200),
+    "bad token": ("GET", "/api/data/", 401),
+    "nowhere": ("GET", "/api/nothing", 404),
+    "not a number": ("GET", "/api/data/x", 422),
+}
+
+
+@pytest.fixture(scope="module")
+async def lock(postgres: OwnPostgres, client: httpx.AsyncClient, account: Account) -> Lock:
+    """A crowd of readers before a table that is locked, and what else is asked in the middle of that."""
+
+    async def others() -> Answers:
+        await asyncio.sleep(1)
+        bodies = {"login": {"username": "somebody", "password": PASSWORD}}
+        headers = {"me": account.headers, "bad token": {"Authorization": "Bearer bad"}}
+        calls = {
+            name: timed(client.request(method, path, json=bodies.get(name), headers=headers.get(name)))
+            for name, (method, path, _) in WITHOUT_RECORDS.items()
+        }
+        return dict(zip(calls, await asyncio.gather(*calls.values()), strict=True))
+
+    async def connections() -> int:
+        """The most that the service had at one time."""
+        counts = []
+        for _ in range(15):
+            counts.append(await postgres.value("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pyapi'"))
+            await asyncio.sleep(0.2)
+        return int(max(counts))
+
+    async with postgres.connection() as locker:
+        async with locker.transaction():
+            await locker.execute("LOCK TABLE pyapi_data_records IN ACCESS EXCLUSIVE MODE")
+            readers = asyncio.gather(*(timed(client.get("/api/data/")) for _ in range(READERS)))
+            answers = await asyncio.gather(readers, others(), connections())
+    return Lock(*answers, await seconds_until_200(client, "/api/data/"))
+
+
+def test_readers_of_a_locked_table_are_refused(lock: Lock) -> None:
+    assert {answer.response.status_code for answer in lock.readers} == {503}
+
+
+def test_readers_of_a_locked_table_wait_three_seconds_at_most(lock: Lock) -> None:
+    assert max(answer.seconds for answer in lock.readers) <= 3
+
+
+@pytest.mark.parametrize("name", WITHOUT_RECORDS)
+def test_what_needs_no_record_goes_on(lock: Lock, name: str) -> None:
+    assert lock.others[name].response.status_code == WITHOUT_RECORDS[name][2]
+
+
+@pytest.mark.parametrize("name", WITHOUT_RECORDS)
+def test_what_needs_no_record_does_not_wait(lock: Lock, name: str) -> None:
+    assert lock.others[name].seconds <= 1
+
+
+def test_never_more_connections_than_documented(lock: Lock) -> None:
+    assert lock.connections <= POOL_SIZE
+
+
+def test_the_lock_is_forgotten_at_once(lock: Lock) -> None:
+    assert lock.recovery_seconds <= 1
+
+
+# --- lost connections -------------------------------------------------------------------------------------------------
+
+
+async def test_connections_cut_while_idle_cost_no_read(postgres: OwnPostgres, client: httpx.AsyncClient) -> None:
+    statuses = []
+    for _ in range(5):
+        await asyncio.gather(*(client.get("/api/data/") for _ in range(READERS)))
+        await postgres.value(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'pyapi'"
+        )
+        await asyncio.sleep(0.1)  # idle
+        answers = await asyncio.gather(*(client.get("/api/data/") for _ in range(READERS)))
+        statuses += [answer.status_code for answer in answers]
+
+    assert statuses == [200] * 5 * READERS
+
+
+# --- a crash ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Journal:
+    """What writers were told: names of records by status."""
+
+    told: dict[str, int]
+    stored: dict[str, int]
+    """How often a name is in the table."""
+
+    def names(self, status: int) -> list[str]:
+        return [name for name, told in self.told.items() if told == status]
+
+
+@pytest.fixture(scope="module")
+async def journal(postgres: OwnPostgres, client: httpx.AsyncClient, account: Account) -> Journal:
+    """Writers that go on while the server is killed and started again."""
+    told: dict[str, int] = {}
+    over = asyncio.Event()
+
+    async def write(writer: int) -> None:
+        number = 0
+        while not over.is_set():
+            name = f"writer {writer} record {number}"
+            number += 1
+            answer = await client.post("/api/data/", json={"name": name}, headers=account.headers)
+            told[name] = answer.status_code
+
+    writers = [asyncio.create_task(write(number)) for number in range(8)]
+    await asyncio.sleep(0.5)
+    postgres.kill()
+    await asyncio.sleep(0.5)
+    postgres.start()
+    await seconds_until_200(client, "/api/health")
+    await asyncio.sleep(0.3)
+    over.set()
+    await asyncio.gather(*writers)
+    async with postgres.connection() as connection:
+        rows = await connection.fetch("SELECT name, count(*) FROM pyapi_data_records GROUP BY name")
+    return Journal(told, dict(rows))
+
+
+def test_a_crash_is_told_as_503_and_nothing_else(journal: Journal) -> None:
+    assert set(journal.told.values()) == {201, 503}
+
+
+def test_acknowledged_writes_survive_a_crash(journal: Journal) -> None:
+    assert [name for name in journal.names(201) if journal.stored.get(name) != 1] == []
+
+
+def test_no_write_is_done_twice(journal: Journal) -> None:
+    assert {name: count for name, count in journal.stored.items() if count > 1} == {}
