@@ -235,6 +235,10 @@ CREATE TRIGGER pyapi_refuse_truncate BEFORE TRUNCATE ON pyapi_data_records
 FOR EACH STATEMENT EXECUTE FUNCTION pyapi_refuse_truncate()
 """
 
+# Who may execute a trigger function may put it on a table of their own, and would write revisions with it. The triggers
+# above go on working for everybody: that right is asked for when a trigger is made, not when it fires.
+OWN_TRIGGERS_ONLY = "REVOKE EXECUTE ON FUNCTION pyapi_prepare_record(), pyapi_write_revision() FROM PUBLIC"
+
 TRIGGERS = (
     SEARCH_PATH,
     "CREATE SEQUENCE pyapi_data_change_id_seq AS bigint OWNED BY pyapi_data_revisions.change_id",
@@ -245,6 +249,7 @@ TRIGGERS = (
     PREPARE_RECORD_TRIGGER,
     WRITE_REVISION_TRIGGER,
     REFUSE_TRUNCATE_TRIGGER,
+    OWN_TRIGGERS_ONLY,
 )
 
 

@@ -1,8 +1,10 @@
 """Connections to PostgreSQL: from what a user writes in DATABASE_URL to an engine that never hangs a request."""
 
+import asyncio
 import json
 import math
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from sqlalchemy import URL, event, make_url
@@ -15,8 +17,15 @@ from pyapi.exceptions import ConfigurationError
 POOL_WAIT_SECONDS = 2.0
 CONNECT_SECONDS = 2.0
 LOCK_SECONDS = 2.0
-STATEMENT_SECONDS = 2.5
-"""No answer may take longer than 3 s to say 503, so each wait for the database ends before that."""
+STATEMENT_SECONDS = 2.3
+"""Limits of single steps; the server keeps the last two, so a server that lives says itself what was too slow."""
+
+ANSWER_SECONDS = 2.5
+"""The longest that one request waits for the database, all steps together: no answer may take longer than 3 s to say
+503, also when the server is frozen in the middle."""
+
+RESERVED_CONNECTIONS = 2
+"""Connections that requests for data records leave to others, so that people can sign in while a table is locked."""
 
 MAX_DIGITS = 310
 """Longest whole number that is read back: PostgreSQL writes the largest double, 1.8e308, with all its 309 digits."""
@@ -90,6 +99,7 @@ def create_engine(database_url: str, *, pool_size: int, patient: bool = False) -
         },
     )
     event.listen(engine.sync_engine, "checkout", _refuse_closed)
+    engine.dialect.do_terminate = _hang_up  # type: ignore[method-assign]
     return engine
 
 
@@ -100,6 +110,29 @@ def _refuse_closed(dbapi_connection: Any, *_: object) -> None:
     """
     if dbapi_connection.driver_connection.is_closed():
         raise DisconnectionError
+
+
+_hanging_up: set[asyncio.Task[None]] = set()
+
+
+def _hang_up(dbapi_connection: Any) -> None:
+    """Throw a connection away, and let nobody wait for that.
+
+    A server that lives is told to cancel what it is still doing, so that no statement works on for a request that is
+    over; SQLAlchemy would do the same and make the request wait, two seconds when the server is frozen.
+    """
+    try:
+        task = asyncio.get_running_loop().create_task(_close(dbapi_connection.driver_connection))
+    except RuntimeError:  # the loop is gone, and with it who could wait
+        dbapi_connection.driver_connection.terminate()
+    else:
+        _hanging_up.add(task)
+        task.add_done_callback(_hanging_up.discard)
+
+
+async def _close(connection: Any) -> None:
+    with suppress(Exception):  # asyncpg cuts the connection itself when it cannot close it in order
+        await connection.close(timeout=CONNECT_SECONDS)
 
 
 def _write_json(value: object) -> str:
@@ -130,17 +163,22 @@ def _bounded(digits: str) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """Where sessions come from: for transactions, and for single reads in autocommit (no BEGIN, no COMMIT)."""
+    """Where sessions come from: for transactions, and for single reads in autocommit (no BEGIN, no COMMIT).
+
+    Who opens a session for data records takes one of the `record_places` first.
+    """
 
     transactions: async_sessionmaker[AsyncSession]
     reads: async_sessionmaker[AsyncSession]
+    record_places: AbstractAsyncContextManager[None] = field(default_factory=nullcontext)
 
     @classmethod
-    def on(cls, engine: AsyncEngine) -> Self:
+    def on(cls, engine: AsyncEngine, *, record_places: int = 1) -> Self:
         """Sessions on the pool of `engine`."""
         return cls(
             transactions=async_sessionmaker(engine, expire_on_commit=False),
             reads=async_sessionmaker(engine.execution_options(isolation_level="AUTOCOMMIT"), expire_on_commit=False),
+            record_places=asyncio.Semaphore(record_places),
         )
 
 

@@ -8,7 +8,7 @@ from fastapi.security import OAuth2PasswordBearer
 
 from pyapi.db.auth_dao import SessionDAO, UserDAO, UserLookup
 from pyapi.db.dao import DataRecordDAO
-from pyapi.db.dependencies import DbSession, ReadSession, database, transaction
+from pyapi.db.dependencies import DbSession, RecordReadSession, RecordSession, RequestPatience, database, transaction
 from pyapi.db.monitoring_dao import MonitoringDAO
 from pyapi.exceptions import InvalidToken, PermissionDenied, Unauthenticated
 from pyapi.services.auth_service import Authenticator, AuthService, Caller, Client
@@ -39,9 +39,9 @@ def bearer_token(request: Request) -> str | None:
     return token.strip(" ")
 
 
-def user_lookup(request: Request) -> UserLookup:
+def user_lookup(request: Request, patience: RequestPatience) -> UserLookup:
     """Reads of users in short sessions of their own."""
-    return UserLookup(partial(transaction, database(request).reads))
+    return UserLookup(partial(transaction, database(request).reads, patience=patience))
 
 
 Lookup = Annotated[UserLookup, Depends(user_lookup)]
@@ -104,12 +104,12 @@ def user_service(session: DbSession, lookup: Lookup, _: Annotated[Caller, Depend
     return UserService(lookup, UserDAO(session), SessionDAO(session))
 
 
-def data_service(session: DbSession, caller: SignedIn) -> DataService:
-    """Data records, to be changed."""
+def data_service(caller: SignedIn, session: RecordSession) -> DataService:
+    """Data records, to be changed. The caller comes first: who may not come in waits for no place."""
     return DataService(DataRecordDAO(session), caller)
 
 
-def data_reader(session: ReadSession, caller: Annotated[Caller | None, Depends(reader)]) -> DataService:
+def data_reader(caller: Annotated[Caller | None, Depends(reader)], session: RecordReadSession) -> DataService:
     """Data records, to be read."""
     return DataService(DataRecordDAO(session), caller)
 

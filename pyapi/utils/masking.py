@@ -535,10 +535,9 @@ class _Restoration:
     def _changed_text(self, new: str, stored: JSON, masked: JSON, place: _Place) -> JSON:
         """A text with "***" in it that is not what was shown, or that stands beside another address than before."""
         kept = _kept(new)
-        if not kept and new != masked:
-            return new
         if not isinstance(stored, str) or masked == stored:
-            self._refuse(NOTHING_STORED, place)
+            if kept:
+                self._refuse(NOTHING_STORED, place)
         elif place.moved and not _names_its_host(new, kept):
             self._refuse(TARGET_CHANGED, place)
         elif (merged := stored if new == masked else _merge_url(new, stored)) is None:
@@ -695,6 +694,6 @@ def _fill_in(new: str, stored: str) -> str | None:
     values = {secret.label: stored[secret.begin : secret.end] for secret in known}
     kept = _kept(new)
     labels = {secret.label for secret in kept}
-    if len(values) < len(known) or len(labels) < len(kept) or not labels <= values.keys():
+    if not kept or len(values) < len(known) or len(labels) < len(kept) or not labels <= values.keys():
         return None
     return _hide(new, kept, lambda secret: values[secret.label])

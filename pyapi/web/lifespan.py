@@ -8,7 +8,7 @@ from datetime import timedelta
 from fastapi import FastAPI
 
 from pyapi.db.embedded import attach_or_start
-from pyapi.db.engine import Database, create_engine
+from pyapi.db.engine import RESERVED_CONNECTIONS, Database, create_engine
 from pyapi.db.migrations import prepare_schema
 from pyapi.services.auth_service import TokenPolicy
 from pyapi.services.password_service import PasswordService
@@ -31,9 +31,10 @@ async def lifespan(app: FastAPI, *, settings: Settings) -> AsyncIterator[None]:
         url, server = attach_or_start(settings.data_dir)
     try:
         await prepare_schema(url, migrate=settings.migrate_on_start)
-        engine = create_engine(url, pool_size=settings.database_pool_size)
+        size = settings.database_pool_size
+        engine = create_engine(url, pool_size=size)
         passwords = PasswordService(PasswordHasher(rounds=settings.password_hash_rounds), threads=os.cpu_count() or 1)
-        app.state.database = Database.on(engine)
+        app.state.database = Database.on(engine, record_places=max(1, size - RESERVED_CONNECTIONS))
         app.state.passwords = passwords
         app.state.tokens = token_policy(settings)
         app.state.anonymous_read = settings.anonymous_read
