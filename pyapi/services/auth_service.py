@@ -20,7 +20,7 @@ from pyapi.schemas.auth_schemas import (
     UserRead,
 )
 from pyapi.services.password_service import PasswordService
-from pyapi.utils.auth import TokenSigner, new_refresh_token, password_weakness, refresh_token_digest
+from pyapi.utils.auth import TokenSigner, new_refresh_token, refresh_token_digest
 
 log = structlog.get_logger(__name__)
 
@@ -56,13 +56,6 @@ class Client:
 
     user_agent: str | None
     address: str | None
-
-
-def require_strong_password(password: str, *, pointer: str, user_inputs: list[str]) -> None:
-    """Raise ValidationFailed at `pointer` when the password is short, common or easily guessed."""
-    weakness = password_weakness(password, user_inputs=user_inputs)
-    if weakness is not None:
-        raise ValidationFailed([FieldError(weakness, pointer)])
 
 
 class Authenticator:
@@ -106,7 +99,7 @@ class AuthService:
     async def register(self, request: RegisterRequest) -> UserRead:
         """Open an account. Raises ValidationFailed for a weak password, Conflict for a taken name or address."""
         inputs = [request.username, request.email, request.full_name or ""]
-        require_strong_password(request.password, pointer="/body/password", user_inputs=inputs)
+        await self._passwords.require_strong(request.password, pointer="/body/password", user_inputs=inputs)
         user = await self._users.add(
             username=request.username,
             email=request.email,
@@ -207,7 +200,7 @@ class AuthService:
         user = await self._own(caller)
         await self._require_current(user, request.current_password)
         inputs = [user.username, user.email, user.full_name or "", request.current_password]
-        require_strong_password(request.new_password, pointer="/body/new_password", user_inputs=inputs)
+        await self._passwords.require_strong(request.new_password, pointer="/body/new_password", user_inputs=inputs)
         new_hash = await self._passwords.hash(request.new_password)
         # Locked first, so that a login with the old password comes before this or fails, see SessionDAO.start.
         locked = await self._users.lock(user.id)

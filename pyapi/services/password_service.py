@@ -1,13 +1,13 @@
-"""Hashing passwords without stopping the event loop."""
+"""Hashing and judging passwords without stopping the event loop."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import ParamSpec, TypeVar
 
-from pyapi.exceptions import Busy
-from pyapi.utils.auth import PasswordHasher
+from pyapi.exceptions import Busy, FieldError, ValidationFailed
+from pyapi.utils.auth import PasswordHasher, password_weakness
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -32,6 +32,12 @@ class PasswordService:
     async def verify(self, password: str, hashed: str | None) -> bool:
         """Whether the password fits; None stands for "no such user" and costs the same."""
         return await self._run(self._hasher.verify, password, hashed)
+
+    async def require_strong(self, password: str, *, pointer: str, user_inputs: Sequence[str]) -> None:
+        """Raise ValidationFailed at `pointer` when the password is short, common or easily guessed."""
+        weakness = await self._run(password_weakness, password, user_inputs=user_inputs)
+        if weakness is not None:
+            raise ValidationFailed([FieldError(weakness, pointer)])
 
     def needs_rehash(self, hashed: str) -> bool:
         """Whether the hash was made with other parameters than today's."""

@@ -13,7 +13,6 @@ from pyapi.schemas.auth_schemas import (
     UserListParams,
     UserRead,
 )
-from pyapi.services.auth_service import require_strong_password
 from pyapi.services.password_service import PasswordService
 
 log = structlog.get_logger(__name__)
@@ -69,7 +68,9 @@ class UserService:
 
     async def create_superuser(self, request: RegisterRequest, passwords: PasswordService) -> UserRead:
         """Open an account that may do everything. Raises ValidationFailed, Conflict."""
-        require_strong_password(request.password, pointer="/password", user_inputs=[request.username, request.email])
+        await passwords.require_strong(
+            request.password, pointer="/password", user_inputs=[request.username, request.email]
+        )
         user = await self._users.add(
             username=request.username,
             email=request.email,
@@ -83,7 +84,7 @@ class UserService:
     async def reset_password(self, username: str, password: str, passwords: PasswordService) -> UserRead:
         """Set a password without knowing the old one, and end every session. Raises NotFound, ValidationFailed."""
         user = _found(await self._lookup.by_username(username))
-        require_strong_password(password, pointer="/password", user_inputs=[user.username, user.email])
+        await passwords.require_strong(password, pointer="/password", user_inputs=[user.username, user.email])
         user = await self._users.update(user.id, hashed_password=await passwords.hash(password))
         await self._sessions.end_all(user.id, reason="password-reset")
         log.info("password.reset", user_id=user.id)

@@ -463,6 +463,9 @@ class _Place(NamedTuple):
         return f"{self.above.pointer()}/{str(self.key).replace('~', '~0').replace('/', '~1')}"
 
 
+_Partners: TypeAlias = dict[int, int | None]
+
+
 class _Restoration:
     """One walk over a new value, the stored one and its masked form. What is absent is None, as null hides nothing."""
 
@@ -562,9 +565,9 @@ class _Restoration:
             restored.append(self.value(value, *counterpart, here))
         return restored
 
-    def _partners(self, new: list[JSON], stored: list[JSON], masked: list[JSON]) -> tuple[dict[int, int], set[int]]:
+    def _partners(self, new: list[JSON], stored: list[JSON], masked: list[JSON]) -> tuple[_Partners, set[int]]:
         """Which stored entry each new one continues (by index), and the new ones for which several could be meant."""
-        partners: dict[int, int] = {}
+        partners: _Partners = {}
         unclear: set[int] = set()
         new_places = self._alike.places(new)
         for number, old in self._alike.places(masked).items():
@@ -572,6 +575,7 @@ class _Restoration:
             both = sorted(set(fresh) & set(old))
             only_new, only_old = sorted(set(fresh) - set(old)), sorted(set(old) - set(fresh))
             if len({self._alike.number(stored[index]) for index in old}) == 1:
+                partners.update(dict.fromkeys(fresh))  # one more than before is a copy, and continues nothing
                 partners.update(zip([*both, *only_new], [*both, *only_old], strict=False))
             elif len(old) == len(fresh):
                 partners.update(zip(fresh, old, strict=True))  # they differ in nothing that can be seen: order counts
@@ -647,7 +651,8 @@ def _walk(value: JSON, depth: int = 1) -> Iterator[tuple[JSON, int]]:
 
 _HEAD = re.compile(r"[^\s/?#;]*://[^\s/?#;]*+")
 _HOST = re.compile(r"://[^\s/?#;]")
-_ANY_PARAMETER = re.compile(r"(?<![\w.\-%])([\w.\-%]++)[ \t]*+=[ \t]*+([^\s&;]*+)")
+_MOST_CONNECTION_PARAMETERS = 16
+_ANY_NAME = re.compile(r"(?<![\w.\-%])([\w.\-%]++)[ \t]*+=")
 
 
 def _kept(text: str) -> list[_Secret]:
@@ -678,14 +683,21 @@ def _merge_url(new: str, stored: str) -> str | None:
         tails.append(masked[head.end() :])
     if heads[0] != heads[1] or any("@" in tail or "://" in tail for tail in tails):
         return None
-    if _connection_parameters(tails[0]) != _connection_parameters(tails[1]):
+    parameters = [_connection_parameters(tail) for tail in tails]
+    if None in parameters or parameters[0] != parameters[1]:
         return None
-    return _fill_in(new, stored)
+    merged = _fill_in(new, stored)
+    # What goes back must be hidden again where it now stands.
+    return merged if merged is not None and mask_text(merged) == mask_text(new) else None
 
 
-def _connection_parameters(tail: str) -> list[tuple[str, str]]:
-    pairs = [(unquote(name), value) for name, value in _ANY_PARAMETER.findall(tail)]
-    return sorted((name, value) for name, value in pairs if _is_connection_key(name))
+def _connection_parameters(tail: str) -> list[str] | None:
+    """Every parameter that names an address or a user, with its value; None when there are more than anybody needs."""
+    names = (found for found in _ANY_NAME.finditer(tail) if _is_connection_key(unquote(found[1])))
+    found = list(islice(names, _MOST_CONNECTION_PARAMETERS + 1))
+    if len(found) > _MOST_CONNECTION_PARAMETERS:
+        return None
+    return sorted(re.split(r"[&;\n]", tail[name.start() :], maxsplit=1)[0] for name in found)
 
 
 def _fill_in(new: str, stored: str) -> str | None:

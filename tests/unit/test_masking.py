@@ -5,11 +5,16 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pyapi.utils import masking
-from pyapi.utils.masking import CUT, JSON, MASK, is_sensitive_key, mask_secrets, mask_text, restore_secrets
+from pyapi.utils.masking import CUT, JSON, MASK, is_sensitive_key, mask_secrets, mask_text
+
+
+def restore_secrets(new: Any, stored: Any) -> Any:
+    return masking.restore_secrets(new, stored)  # `Any`: a list[str] is no list[JSON] to mypy
+
 
 # --- Names of keys ----------------------------------------------------------------------------------------------------
 
@@ -22,20 +27,22 @@ SENSITIVE_KEYS = """
     refresh_token max_tokens tokenizer use_proxy http_proxy serviceAccount credentials pass_word keyfile-dict
     db_pwd dbPwd PWD db.pwd pwd1 SASToken sas_url sasUrl blob-sas DSN sentry_dsn sentryDsn
     spring.datasource.password
-""".split()
+"""
 ORDINARY_KEYS = """
     host port database schedule batch_size retry_count name path key keys primary_key partition_key user username login
     author authors keyword monkey compass bypass salt saskatoon sasquatch disaster adsnetwork ldsname handsnap upward
     pass passenger endpoint bucket region url format 密碼欄位 a 1 - _
-""".split()
+"""
 
 
-@pytest.mark.parametrize("key", [*SENSITIVE_KEYS, "Access Token", "Account Key", " password ", "connection string"])
+@pytest.mark.parametrize(
+    "key", [*SENSITIVE_KEYS.split(), "Access Token", "Account Key", " password ", "connection string"]
+)
 def test_a_credential_is_known_by_the_name_of_its_key(key: str) -> None:
     assert is_sensitive_key(key)
 
 
-@pytest.mark.parametrize("key", [*ORDINARY_KEYS, "", " ", "é" * 300, "x" * 100_000])
+@pytest.mark.parametrize("key", [*ORDINARY_KEYS.split(), "", " ", "é" * 300, "x" * 100_000])
 def test_short_words_do_not_match_inside_other_words(key: str) -> None:
     assert not is_sensitive_key(key)
 
@@ -141,7 +148,7 @@ use_proxy=true
 ?token=&user=me
 password=''
 password=""
-host=h user=u password= 
+host=h user=u password=
 {"password": null, "use_proxy": true, "token": ""}
 {'proxy': None, 'url': 'https://host:8080/p@x'}
 {"url":"http://host:8080","mail":"me@corp.com"}
@@ -345,40 +352,39 @@ HOSTILE = {
     "colons": "a:" * 500_000,
     "URLs in one": "://a:" * 200_000 + "@",
     "parameters in one": "password=" * 100_000,
-    "parameters": "token=a " * 120_000,
-    "JSON": '"password":' * 90_000,
-    "open objects": '"token":{' * 110_000 + '"',
-    "open quotes": "password='" * 100_000,
-    "open escaped quotes": 'token=\\"' * 130_000,
-    "spaces": "token" + " " * 1_000_000 + "@",
-    "closers": "a" + ")" * 1_000_000 + "=",
-    "long name": "a" * 1_000_000 + "@",
-    "runs without an end": "@" + " )x://u:a" * 110_000,
-    "hosts": "://h:1" + ",h:1" * 250_000 + "/x@y",
-    "brackets": "://[" * 250_000 + "@",
-    "oracle": "@" + "jdbc:oracle:a:" * 75_000,
-    "oracle users": "jdbc:oracle:a:b/" * 65_000 + "@",
-    "nested ports": "mysql://h:1/" * 80_000 + "?k=@",
-    "bearer": "Bearer" + " " * 1_000_000 + "=",
-    "references": "token=:" + "a." * 500_000,
-    "schemes": "a:" * 500_000 + "//@",
+    "parameters": "token=a " * 60_000,
+    "JSON": '"password":' * 45_000,
+    "open objects": '"token":{' * 55_000 + '"',
+    "open quotes": "password='" * 50_000,
+    "open escaped quotes": 'token=\\"' * 65_000,
+    "spaces": "token" + " " * 500_000 + "@",
+    "closers": "a" + ")" * 500_000 + "=",
+    "long name": "a" * 500_000 + "@=",
+    "runs without an end": "@" + " )x://u:a" * 55_000,
+    "hosts": "://h:1" + ",h:1" * 125_000 + "/x@y",
+    "brackets": "://[" * 125_000 + "@",
+    "oracle users": "jdbc:oracle:a:b/" * 32_000 + "@",
+    "nested ports": "mysql://h:1/" * 40_000 + "?k=@",
+    "bearer": "Bearer" + " " * 500_000 + "=",
+    "references": "token=:" + "a." * 250_000,
+    "schemes": "a:" * 250_000 + "//@",
 }
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
-def test_a_hostile_mebibyte_costs_linear_time(text: str) -> None:
+def test_hostile_texts_cost_linear_time(text: str) -> None:
     before = time.process_time()
     masked = mask_text(text)
-    # Well under half a second on an idle machine; what is quadratic takes from ten seconds to hours.
-    assert time.process_time() - before < 4
+    # Under 0.3 s on an idle machine; what is quadratic takes from two seconds to hours.
+    assert time.process_time() - before < 1.5
     assert len(masked) <= len(text)
 
 
 FRAGMENTS = """
     :// : / @ ? # & = == ; , . ' " \\ \\" { } [ ] ( ) < > * *** **** a b 80 x9 user host password token pwd access key
     postgresql https jdbc:oracle:thin: jdbc: Bearer basic aaaaaaaaaaaaaaaaA1 port true null --p => 密 ， 。 \uffff …
-""".split()
-texts = st.lists(st.sampled_from([*FRAGMENTS, " ", "\n", "\t"]), max_size=24).map("".join)
+"""
+texts = st.lists(st.sampled_from([*FRAGMENTS.split(), " ", "\n", "\t"]), max_size=24).map("".join)
 
 
 @given(texts)
@@ -390,9 +396,22 @@ def test_masking_twice_is_masking_once(text: str) -> None:
 middles = st.text(alphabet="aZ09/@:#?", max_size=12)
 PLACES = (
     *("postgresql://user:{}@host:5432/db", "https://user:{}@host/p@x", "redis://:{}@host", "mysql://a@b:{}@h/d?x=y"),
-    *("from x://h:1/ to jdbc:postgresql://u:{}@h/d, y", "postgresql://h/d?password={}&ssl=true", "host=h password={} a=b"),
-    *("jdbc:sqlserver://h:1;user=u@v;password={};a=b", "host=h password='{} {}' a=b", '{{"password": "{}, {}", "a": 1}}'),
-    *("see https://h:80/?a=b@c&token={} there", "AccountKey={}", "https://u:{}@h/?token={}", "Bearer aaaaaaaaaaaaaaaa{}"),
+    *(
+        "from x://h:1/ to jdbc:postgresql://u:{}@h/d, y",
+        "postgresql://h/d?password={}&ssl=true",
+        "host=h password={} a=b",
+    ),
+    *(
+        "jdbc:sqlserver://h:1;user=u@v;password={};a=b",
+        "host=h password='{} {}' a=b",
+        '{{"password": "{}, {}", "a": 1}}',
+    ),
+    *(
+        "see https://h:80/?a=b@c&token={} there",
+        "AccountKey={}",
+        "https://u:{}@h/?token={}",
+        "Bearer aaaaaaaaaaaaaaaa{}",
+    ),
 )
 
 
@@ -444,22 +463,393 @@ def test_a_number_that_json_does_not_have_becomes_null(number: float) -> None:
     assert mask_secrets([number, {"a": number, "token": number}]) == [None, {"a": None, "token": None}]
 
 
-def nested(depth: int, *, key: str = "a", inner: JSON = 1) -> JSON:
-    value = inner
-    for level in range(depth):
-        value = [value] if level % 2 else {key: value}
+def nested(depth: int, inner: Any = 1) -> Any:
+    """Objects and lists in turn, the innermost one a list with `inner` in it."""
+    value = [inner]
+    for level in range(1, depth):
+        value = [value] if level % 2 else {"a": value}  # type: ignore[assignment]
+    return value
+
+
+def innermost(value: Any) -> Any:
+    while isinstance(value, dict | list):
+        value = next(iter(value.values())) if isinstance(value, dict) else value[0]
     return value
 
 
 def test_sixty_four_levels_are_shown_and_no_more() -> None:
     assert mask_secrets(nested(64)) == nested(64)
-    assert mask_secrets(nested(65)) == nested(64, inner=CUT) or mask_secrets(nested(65)) == _cut(nested(65), 64)
-    assert json.dumps(mask_secrets(nested(100_000)))
+    assert innermost(mask_secrets(nested(65))) == CUT
+    assert json.dumps(mask_secrets(nested(65))).count("[") + json.dumps(mask_secrets(nested(65))).count("{") == 64
+    assert json.dumps(mask_secrets(nested(10_000)))
+    assert mask_secrets({"token": nested(10_000)}) == {"token": MASK}
 
 
-def _cut(value: Any, levels: int) -> Any:
-    if levels == 0:
-        return CUT if isinstance(value, dict | list) else value
-    if isinstance(value, dict):
-        return {key: _cut(below, levels - 1) for key, below in value.items()}
-    return [_cut(below, levels - 1) for below in value]
+scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts
+keys = st.sampled_from(["a", "b/c", "d~e", "host", "password", "token", "use_proxy", "url", "user", ""]) | st.text()
+values = st.recursive(
+    scalars | st.sampled_from([MASK, CUT, "postgresql://u:p@h/db", "postgresql://u:***@h/db"]),
+    lambda below: st.lists(below, max_size=4) | st.dictionaries(keys, below, max_size=4),
+    max_leaves=16,
+)
+
+
+SECRET = "Qz7-x9W"
+
+
+def as_text(value: JSON) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+@given(values)
+def test_what_is_read_can_be_written_back(stored: Any) -> None:
+    restored, errors = restore_secrets(mask_secrets(stored), stored)
+    assert errors == []
+    assert as_text(restored) == as_text(stored)
+
+
+@given(values)
+def test_masking_a_value_twice_is_masking_it_once(value: Any) -> None:
+    masked = mask_secrets(value)
+    assert as_text(mask_secrets(masked)) == as_text(masked)
+
+
+@given(values, st.sampled_from(SENSITIVE_KEYS.split()))
+def test_a_planted_secret_does_not_leak_from_a_value(around: Any, key: str) -> None:
+    planted: Any
+    for planted in ({"a": around, key: SECRET}, [around, {key: [SECRET, around]}], {"b": {key: {SECRET: around}}}):
+        assert SECRET not in as_text(mask_secrets(planted))
+
+
+# --- Back again -------------------------------------------------------------------------------------------------------
+
+STORED: dict[str, Any] = {
+    "source": {"host": "h1", "user": "etl", "password": "s3cret", "table": "a"},
+    "target": "postgresql://etl:pw@h2:5432/db",
+    "steps": [{"name": "a", "token": "t-a"}, {"name": "b", "token": "t-b"}, {"name": "c"}],
+    "hidden": {"keyfile_dict": {"private": ["k"]}, "use_proxy": True, "pwd": 7, "sas": MASK},
+    "note": "***",
+}
+
+
+def changed(**changes: Any) -> Any:
+    """What a client sends: the masked config, with other values at paths written `source__password`."""
+    sent: Any = mask_secrets(STORED)
+    for path, value in changes.items():
+        *parents, last = path.split("__")
+        place = sent
+        for parent in parents:
+            place = place[parent]
+        if value is ...:
+            del place[last]
+        else:
+            place[last] = value
+    return sent
+
+
+def errors_of(new: Any, stored: Any) -> list[tuple[str, str]]:
+    _, errors = restore_secrets(new, stored)
+    return [(error.pointer, error.detail) for error in errors]
+
+
+def test_stored_secrets_go_back_and_everything_else_is_new() -> None:
+    new = changed(note="new ***", source__table="b", target="postgresql://etl:new@h3/db")
+    before = copy.deepcopy((new, STORED))
+    restored, errors = restore_secrets(new, STORED)
+    assert errors == []
+    expected = copy.deepcopy(STORED)
+    expected["note"] = "new ***"
+    expected["source"]["table"] = "b"
+    expected["target"] = "postgresql://etl:new@h3/db"
+    assert restored == expected
+    assert (new, STORED) == before
+
+
+def test_a_new_secret_replaces_the_stored_one() -> None:
+    restored, errors = restore_secrets(changed(source__password="other", hidden__keyfile_dict={"a": 1}), STORED)
+    assert errors == []
+    assert isinstance(restored, dict)
+    assert restored["source"] == {**STORED["source"], "password": "other"}
+    assert restored["hidden"] == {**STORED["hidden"], "keyfile_dict": {"a": 1}}
+
+
+def test_a_mask_is_ordinary_text_where_nothing_would_be_hidden() -> None:
+    value: Any = {"note": MASK, "a": [MASK, "x *** y", {"b": MASK}], "path": "/data/***/x.csv", "use_proxy": True}
+    assert restore_secrets(value, None) == (value, [])
+    assert restore_secrets(value, STORED) == (value, [])
+
+
+@pytest.mark.parametrize(
+    ("new", "pointer"),
+    [
+        ({"password": MASK}, "/password"),
+        ({"a/b~c": [{"api-key": MASK}]}, "/a~1b~0c/0/api-key"),
+        ({"url": "postgresql://u:***@h/db"}, "/url"),
+        ({"x": ["host=h password=*** dbname=d"]}, "/x/0"),
+        ({"x": "host=h password='***'"}, "/x"),
+        ({"x": '{"password": "***"}'}, "/x"),
+        ({"x": "Authorization: Bearer ***"}, "/x"),
+        ({"proxies": {"http": MASK}}, "/proxies/http"),
+        ({"proxies": {"http": "http://u:***@h"}}, "/proxies/http"),
+        ({"secret": [["a", MASK]]}, "/secret/0/1"),
+        ("postgresql://u:***@h/db", ""),
+    ],
+)
+@pytest.mark.parametrize(
+    "stored", [None, True, "", 1, [], {}, {"password": None}, {"password": True}, {"password": ""}]
+)
+def test_a_mask_without_a_stored_secret_is_an_error(new: Any, pointer: str, stored: Any) -> None:
+    assert errors_of(new, stored) == [(pointer, masking.NOTHING_STORED)]
+
+
+def test_a_secret_does_not_follow_to_another_name_or_another_place() -> None:
+    stored = {"a": {"password": "p"}, "b": {}}
+    for new in ({"a": {"passwd": MASK}}, {"b": {"password": MASK}}, {"c": {"password": MASK}}, {"password": MASK}):
+        assert [detail for _, detail in errors_of(new, stored)] == [masking.NOTHING_STORED]
+
+
+@pytest.mark.parametrize(
+    "host", ["host", "hostname", "Host", "db_host", "dbHost", "server", "serverName", "server-name"]
+)
+def test_a_secret_stays_with_its_host(host: str) -> None:
+    stored = {host: "h1", "password": "p"}
+    assert errors_of({host: "h2", "password": MASK}, stored) == [("/password", masking.TARGET_CHANGED)]
+    assert errors_of({"password": MASK}, stored) == [("/password", masking.TARGET_CHANGED)]
+    assert errors_of({host: "h1", "password": MASK}, {"password": "p"}) == [("/password", masking.TARGET_CHANGED)]
+    assert errors_of({host: "h2", "password": "p"}, stored) == []
+    assert restore_secrets({host: "h1", "password": MASK, "x": 1}, stored) == ({**stored, "x": 1}, [])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["port", "account", "endpoint", "endpoint_url", "endpointUrl", "url", "uri", "user", "user-name", "login", "proxy"],
+)
+def test_a_secret_stays_with_its_address_and_user(name: str) -> None:
+    stored = {name: "a", "token": "t"}
+    assert errors_of({name: "b", "token": MASK}, stored) == [("/token", masking.TARGET_CHANGED)]
+
+
+@pytest.mark.parametrize("name", ["table", "database", "schema", "report", "export", "supported", "ghost", "batch"])
+def test_other_fields_may_change_beside_a_secret(name: str) -> None:
+    stored = {name: "a", "token": "t"}
+    assert restore_secrets({name: "b", "token": MASK}, stored) == ({name: "b", "token": "t"}, [])
+
+
+def test_a_port_that_turns_from_a_number_into_true_has_changed() -> None:
+    assert errors_of({"port": True, "token": MASK}, {"port": 1, "token": "t"}) == [("/token", masking.TARGET_CHANGED)]
+
+
+def test_an_address_counts_for_the_secrets_below_it_and_not_for_those_beside_it() -> None:
+    stored: Any = {
+        "a": {"host": "h", "auth": [{"token": "t"}], "header": "Bearer abcdefghijklmnop1"},
+        "b": {"token": "t"},
+    }
+    new: Any = mask_secrets(stored)
+    new["a"]["host"] = "evil"
+    assert errors_of(new, stored) == [
+        ("/a/auth/0/token", masking.TARGET_CHANGED),
+        ("/a/header", masking.TARGET_CHANGED),
+    ]
+
+
+def test_an_address_that_holds_a_secret_itself_counts_as_it_is_shown_or_as_it_is() -> None:
+    stored = {"url": "https://u:p@h/x", "token": "t"}
+    assert restore_secrets({"url": "https://u:***@h/x", "token": MASK}, stored) == (stored, [])
+    assert restore_secrets({"url": "https://u:p@h/x", "token": MASK}, stored) == (stored, [])
+    assert errors_of({"url": "https://u:q@evil/x", "token": MASK}, stored) == [("/token", masking.TARGET_CHANGED)]
+
+
+def test_a_url_says_itself_where_its_password_goes() -> None:
+    stored = {"user": "a", "source": "postgresql://u:p@h/db"}
+    assert restore_secrets({"user": "b", "source": "postgresql://u:***@h/db"}, stored) == ({**stored, "user": "b"}, [])
+    without_host = {"host": "a", "source": "postgresql:///db?password=p"}
+    new = {"host": "b", "source": "postgresql:///db?password=***"}
+    assert errors_of(new, without_host) == [("/source", masking.TARGET_CHANGED)]
+
+
+URL = "postgresql://etl:p@w/x@h:5432/db?sslmode=require&sslpassword=q"
+
+
+@pytest.mark.parametrize(
+    ("new", "restored"),
+    [
+        ("postgresql://etl:***@h:5432/db?sslmode=require&sslpassword=***", URL),
+        (
+            "postgresql://etl:***@h:5432/other?sslmode=require&sslpassword=***",
+            "postgresql://etl:p@w/x@h:5432/other?sslmode=require&sslpassword=q",
+        ),
+        ("postgresql://etl:***@h:5432", "postgresql://etl:p@w/x@h:5432"),
+        ("postgresql://etl:***@h:5432/db?sslmode=disable", "postgresql://etl:p@w/x@h:5432/db?sslmode=disable"),
+        ("postgresql://etl:***@h:5432/db?sslpassword=new", "postgresql://etl:p@w/x@h:5432/db?sslpassword=new"),
+        ("postgresql://etl:new@h:5432/db?sslpassword=***", "postgresql://etl:new@h:5432/db?sslpassword=q"),
+        ("postgresql://etl:new@evil:5432/db", "postgresql://etl:new@evil:5432/db"),
+        ("no URL any more", "no URL any more"),
+    ],
+)
+def test_the_path_of_a_url_may_change_around_its_password(new: str, restored: str) -> None:
+    assert restore_secrets([new], [URL]) == ([restored], [])
+
+
+@pytest.mark.parametrize(
+    "new",
+    [
+        "postgresql://etl:***@evil:5432/db",
+        "postgresql://etl:***@h:5433/db",
+        "postgresql://etl:***@h/db",
+        "postgresql://other:***@h:5432/db",
+        "postgresql://:***@h:5432/db",
+        "http://etl:***@h:5432/db",
+        "postgresql://etl:***@h:5432,evil:5432/db",
+        "postgresql://etl:***@h:5432@evil/db",
+        "postgresql://etl:***@h:5432/@evil/db",
+        "postgresql://etl:***@h:5432\\@evil/db",
+        "postgresql://etl:***@h:5432。evil/db",
+        "postgresql://etl:***@h:5432/db?host=evil",
+        "postgresql://etl:***@h:5432/db?%68ost=evil",
+        "postgresql://etl:***@h:5432/db?hostaddr=10.0.0.1",
+        "postgresql://etl:***@h:5432/db;serverName=evil",
+        "postgresql://etl:***@h:5432/db?user=other",
+        "postgresql://etl:***@h:5432/db https://etl:***@evil/",
+        "x postgresql://etl:***@h:5432/db",
+        "https://evil/?sslpassword=***",
+        "https://evil/?password=***",
+        "postgresql://etl:***@h:5432/db?password=***",
+        "postgresql://etl:new@h:5432/db?token=***",
+        "host=evil password=***",
+        "Bearer ***",
+        "*** is hidden",
+    ],
+)
+def test_a_password_does_not_go_to_another_server(new: str) -> None:
+    restored, errors = restore_secrets([new], [URL])
+    assert [(error.pointer, error.detail) for error in errors] == [("/0", masking.TEXT_CHANGED)]
+    assert restored == [new]
+
+
+@pytest.mark.parametrize(
+    ("stored", "new"),
+    [
+        ("https://h/a?token=t", "https://evil/a?token=***"),
+        ("https://me@h/a?token=t", "https://you@h/a?token=***"),
+        ("host=h password=p dbname=a", "host=evil password=*** dbname=a"),
+        ("host=h password=p dbname=a", "host=h password=*** dbname=b"),
+        ("jdbc:sqlserver://h:1433;user=sa;password=p", "jdbc:sqlserver://h:1433;user=sb;password=***"),
+        ("jdbc:sqlserver://h:1433;password=p", "jdbc:sqlserver://h:1433;serverName=evil;password=***"),
+        ("jdbc:oracle:thin:scott/tiger@//h:1521/a", "jdbc:oracle:thin:scott/***@//evil:1521/a"),
+        ("https://h/?token=a&x=b&token=c", "https://h/?token=***&x=d&token=***"),
+        ("postgresql://dom/u:p@h/db", "postgresql://dom/u:***@evil/db"),
+    ],
+)
+def test_a_text_that_changed_around_its_secret_wants_the_secret_again(stored: str, new: str) -> None:
+    assert errors_of([new], [stored]) == [("/0", masking.TEXT_CHANGED)]
+
+
+@pytest.mark.parametrize(
+    ("stored", "new", "restored"),
+    [
+        ("https://h/a?token=t", "https://h/b?x=1&token=***", "https://h/b?x=1&token=t"),
+        (
+            "jdbc:sqlserver://h:1;user=sa;password=p;databaseName=a",
+            "jdbc:sqlserver://h:1;databaseName=b;user=sa;password=***",
+            "jdbc:sqlserver://h:1;databaseName=b;user=sa;password=p",
+        ),
+        ("jdbc:oracle:thin:u/p@//h:1521/a", "jdbc:oracle:thin:u/***@//h:1521/a", "jdbc:oracle:thin:u/p@//h:1521/a"),
+    ],
+)
+def test_other_texts_may_change_behind_the_host(stored: str, new: str, restored: str) -> None:
+    assert restore_secrets([new], [stored]) == ([restored], [])
+
+
+# --- Lists ------------------------------------------------------------------------------------------------------------
+
+A, B, C = ({"name": name, "token": f"t-{name}"} for name in "abc")
+
+
+def hidden(*entries: Any) -> Any:
+    return mask_secrets(list(entries))
+
+
+@pytest.mark.parametrize("order", [[A, B, C], [C, B, A], [B, C, A], [B, C], [C], [{"name": "new"}, A, {"x": 1}, C, B]])
+def test_entries_keep_their_secrets_when_a_list_is_rearranged(order: list[Any]) -> None:
+    assert restore_secrets(hidden(*order), [A, B, C]) == (order, [])
+
+
+def test_an_entry_changed_at_its_place_keeps_its_secret() -> None:
+    new = hidden(A, {**B, "name": "new"}, C)
+    assert restore_secrets(new, [A, B, C]) == ([A, {"name": "new", "token": "t-b"}, C], [])
+
+
+@pytest.mark.parametrize(
+    ("new", "pointers"),
+    [
+        ([{"name": "new", "token": MASK}, *hidden(A, B, C)], ["/0/token"]),  # another length
+        ([{"name": "new", "token": MASK}, *hidden(B, C)][:2], ["/0/token"]),
+        (hidden(B, {**A, "name": "new"}, C), ["/1/token"]),  # B has moved, so place 1 says nothing
+        (hidden(A, A, C), ["/1/token"]),  # a copy of A: the secret of B is not for it
+        (hidden(A, B, C, A), ["/3/token"]),
+    ],
+)
+def test_a_secret_does_not_move_to_another_entry(new: Any, pointers: list[str]) -> None:
+    assert [pointer for pointer, _ in errors_of(new, [A, B, C])] == pointers
+
+
+def test_a_list_of_urls_may_be_rearranged() -> None:
+    stored = ["postgresql://u:p1@h1/db", "postgresql://u:p2@h2/db"]
+    assert restore_secrets(["postgresql://u:***@h2/db"], stored) == (stored[1:], [])
+    assert restore_secrets(["x", "postgresql://u:***@h1/db"], stored) == (["x", stored[0]], [])
+    assert errors_of(["postgresql://u:***@h1/other", "x", "y"], stored) == [("/0", masking.NOTHING_STORED)]
+
+
+def test_entries_that_look_alike_keep_their_order() -> None:
+    stored = [{"token": "1"}, "x", {"token": "2"}]
+    assert restore_secrets(["x", {"token": MASK}, {"token": MASK}], stored) == (
+        ["x", {"token": "1"}, {"token": "2"}],
+        [],
+    )
+
+
+def test_when_one_of_two_lookalikes_goes_nobody_knows_which() -> None:
+    stored = [{"token": "1"}, {"token": "2"}]
+    assert errors_of([{"token": MASK}], stored) == [("/0", masking.LOOK_ALIKE)]
+    assert errors_of([{"token": MASK}] * 3, stored) == [(f"/{index}", masking.LOOK_ALIKE) for index in range(3)]
+    assert restore_secrets(["x", {"token": MASK}], stored) == (["x", {"token": "2"}], [])
+    same = [{"token": "1"}, {"token": "1"}]
+    assert restore_secrets([{"token": MASK}], same) == ([{"token": "1"}], [])
+
+
+def test_one_and_true_are_different_entries() -> None:
+    stored: Any = [{"a": True, "token": "1"}, {"a": 1, "token": "2"}]
+    new: Any = [{"a": 1, "token": MASK}, {"a": True, "token": MASK}]
+    assert restore_secrets(new, stored) == ([stored[1], stored[0]], [])
+
+
+# --- What plain SQL may have stored -----------------------------------------------------------------------------------
+
+
+def test_what_is_too_deep_is_neither_lost_nor_written_back() -> None:
+    stored = {"token": nested(64), "a": nested(64)}
+    new: Any = mask_secrets(stored)
+    *_, last = errors_of(new, stored)
+    assert errors_of({"token": MASK}, stored) == [("/token", masking.NOT_STORABLE)]
+    assert last[1] == masking.NOT_STORABLE
+    assert errors_of({"token": MASK}, {"token": nested(63)}) == []
+    assert errors_of({"a": CUT}, {"a": CUT}) == errors_of({"a": CUT}, None) == []
+
+
+def test_rows_of_any_depth_are_walked_without_recursion() -> None:
+    stored = [{"token": nested(10_000)}, nested(10_000), {"host": nested(10_000), "token": "t"}]
+    new: Any = mask_secrets(stored)
+    assert errors_of(new, stored)
+    assert errors_of([*new, 1], stored)
+    assert errors_of(nested(10_000, MASK), stored) == []
+
+
+def test_infinity_is_not_written_back() -> None:
+    stored = {"token": [math.inf], "a": math.inf, "pwd": math.inf, "password": "p"}
+    assert errors_of({"token": MASK}, stored) == [("/token", masking.NOT_STORABLE)]
+    new = {"a": None, "pwd": None, "password": MASK}
+    assert restore_secrets(new, stored) == ({"a": None, "pwd": None, "password": "p"}, [])
+
+
+def test_no_more_errors_than_somebody_reads() -> None:
+    assert len(errors_of([{"token": MASK}] * 1000, None)) == 32

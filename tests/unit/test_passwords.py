@@ -195,6 +195,15 @@ def test_hash_with_a_wrong_part_fits_nothing(part: str, position: int) -> None:
         assert HASHER.verify(PASSWORD, changed) is (changed == HASHED)
 
 
+def test_long_runs_of_marks_take_no_time() -> None:
+    """NFC sorts them, in quadratic time: 40,000 take seconds."""
+    password = "a" + "\u0316\u0301" * 20_000
+    start = time.process_time()
+    assert not HASHER.verify(password, HASHED)
+    assert password_weakness(password) is not None
+    assert time.process_time() - start < 0.25
+
+
 def test_threads_share_a_hasher() -> None:
     answers: list[bool] = []
     threads = [
@@ -337,6 +346,11 @@ def test_password_made_of_the_users_own_name(password: str) -> None:
 @pytest.mark.parametrize("password", ["johndoe-likes-rain", "SecurePass123", "Telecom-X9", "my doe ran away"])
 def test_own_name_may_be_part_of_a_good_password(password: str) -> None:
     assert password_weakness(password, user_inputs=("johndoe", "john@example.com", "John Doe", "", "  ")) is None
+
+
+def test_words_of_four_letters_count() -> None:
+    assert password_weakness("wangQ7x!v2", user_inputs=("Li Wang",)) is not None
+    assert password_weakness("wanQ7x!v2g", user_inputs=("Li Wan",)) is None
 
 
 def test_own_name_counts_only_for_its_owner() -> None:

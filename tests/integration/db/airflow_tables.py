@@ -1,4 +1,4 @@
-"""Tables as Airflow has them, with everything a careless migration could take away, and a way to see that it did not."""
+"""Tables as Airflow has them, with all that a careless migration could take away, and a way to see that it did not."""
 
 from typing import Any
 
@@ -10,12 +10,13 @@ _TABLES = (
     "CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)",
     "INSERT INTO alembic_version VALUES ('29ce7909c52b')",
     """CREATE TABLE dag (
-        dag_id varchar(250) PRIMARY KEY, is_paused boolean, is_stale boolean, fileloc varchar(2000), owners varchar(2000),
-        timetable_summary text, next_dagrun timestamptz, bundle_name varchar(250))""",
+        dag_id varchar(250) PRIMARY KEY, is_paused boolean, is_stale boolean, fileloc varchar(2000),
+        owners varchar(2000), timetable_summary text, next_dagrun timestamptz, bundle_name varchar(250))""",
     "CREATE INDEX idx_next_dagrun ON dag (next_dagrun) WHERE NOT is_stale",
     """CREATE TABLE dag_run (
-        id serial PRIMARY KEY, dag_id varchar(250) NOT NULL REFERENCES dag ON DELETE CASCADE, run_id varchar(250) NOT NULL,
-        state varchar(50) DEFAULT 'queued', run_type dagrun_kind NOT NULL, logical_date timestamptz, conf jsonb,
+        id serial PRIMARY KEY, dag_id varchar(250) NOT NULL REFERENCES dag ON DELETE CASCADE,
+        run_id varchar(250) NOT NULL, state varchar(50) DEFAULT 'queued', run_type dagrun_kind NOT NULL,
+        logical_date timestamptz, conf jsonb,
         CONSTRAINT dag_run_dag_id_run_id_key UNIQUE (dag_id, run_id))""",
     """CREATE TABLE task_instance (
         id uuid PRIMARY KEY, task_id varchar(250) NOT NULL, run_id varchar(250) NOT NULL, dag_id varchar(250) NOT NULL,
@@ -28,7 +29,7 @@ _TABLES = (
     "CREATE TABLE variable (id serial PRIMARY KEY, key varchar(250) UNIQUE, val text, is_encrypted boolean)",
     "CREATE TABLE log (id serial PRIMARY KEY, dttm timestamptz, dag_id varchar(250), event varchar(60), extra text)",
     "CREATE INDEX idx_log_event ON log (event)",
-    "CREATE TABLE serialized_dag (id uuid PRIMARY KEY, dag_id varchar(250) NOT NULL, data json, last_updated timestamptz)",
+    "CREATE TABLE serialized_dag (id uuid PRIMARY KEY, dag_id varchar(250) NOT NULL, data json, updated timestamptz)",
     "CREATE TABLE ab_user (id serial PRIMARY KEY, username varchar(512) NOT NULL UNIQUE, email varchar(512) UNIQUE)",
     'CREATE TABLE "pyapireports" (id serial PRIMARY KEY, name text)',
     "CREATE VIEW running AS SELECT dag_id, run_id FROM dag_run WHERE state = 'running'",
@@ -37,11 +38,12 @@ _TABLES = (
     "CREATE TRIGGER stamp_log BEFORE INSERT ON log FOR EACH ROW EXECUTE FUNCTION stamp_log()",
 )
 _ROWS = (
-    "INSERT INTO dag (dag_id, is_paused, is_stale, fileloc) SELECT 'dag_' || n, n % 2 = 0, false, '/dags/a.py'"
-    " FROM generate_series(1, 20) n",
-    "INSERT INTO dag_run (dag_id, run_id, run_type, conf) SELECT dag_id, 'manual__1', 'manual', '{\"日期\": 1}' FROM dag",
-    "INSERT INTO task_instance (id, task_id, run_id, dag_id, try_number)"
-    " SELECT gen_random_uuid(), 'extract', run_id, dag_id, 1 FROM dag_run",
+    """INSERT INTO dag (dag_id, is_paused, is_stale, fileloc)
+        SELECT 'dag_' || n, n % 2 = 0, false, '/dags/a.py' FROM generate_series(1, 20) n""",
+    """INSERT INTO dag_run (dag_id, run_id, run_type, conf)
+        SELECT dag_id, 'manual__1', 'manual', '{"日期": 1}' FROM dag""",
+    """INSERT INTO task_instance (id, task_id, run_id, dag_id, try_number)
+        SELECT gen_random_uuid(), 'extract', run_id, dag_id, 1 FROM dag_run""",
     "INSERT INTO connection (conn_id, conn_type, password) VALUES ('warehouse', 'postgres', 'secret')",
     "INSERT INTO variable (key, val) VALUES ('env', 'prod')",
     "INSERT INTO log (dag_id, event) SELECT dag_id, 'trigger' FROM dag",
@@ -80,11 +82,16 @@ _CATALOG = {
     "types": r"""
         SELECT t.oid, t.typname, t.typtype FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
         WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND t.typname NOT LIKE '%pyapi\_%'""",
-    "schemas": "SELECT oid, nspname, nspowner, nspacl::text FROM pg_namespace WHERE nspname !~ '^pg_temp|^pg_toast_temp'",
+    "schemas": """
+        SELECT oid, nspname, nspowner, nspacl::text FROM pg_namespace WHERE nspname !~ '^pg_temp|^pg_toast_temp'""",
 }
-_TABLE_NAMES = f"""
+_NAMES = f"""
     SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname)
-    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'S') AND {_FOREIGN}"""
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = :kind AND {_FOREIGN}"""
+_ROWS_OF = {
+    "r": "SELECT t::text FROM {name} t",
+    "S": "SELECT last_value || ' ' || is_called FROM {name}",
+}
 
 
 async def create_airflow_tables(connection: AsyncConnection) -> None:
@@ -98,6 +105,7 @@ async def foreign_state(connection: AsyncConnection) -> dict[str, list[Any]]:
     state: dict[str, list[Any]] = {}
     for name, statement in _CATALOG.items():
         state[name] = sorted(map(str, (await connection.execute(text(statement))).all()))
-    for table in (await connection.execute(text(_TABLE_NAMES))).scalars():
-        state[table] = sorted((await connection.execute(text(f"SELECT t::text FROM {table} t"))).scalars())
+    for kind, statement in _ROWS_OF.items():
+        for name in (await connection.execute(text(_NAMES), {"kind": kind.encode()})).scalars():
+            state[name] = sorted((await connection.execute(text(statement.format(name=name)))).scalars())
     return state

@@ -83,7 +83,7 @@ async def test_a_plain_sequence_would_have_missed_it(committing: AsyncEngine) ->
 async def test_an_open_transaction_holds_up_no_commit(committing: AsyncEngine) -> None:
     async with committing.connect() as slow, committing.connect() as fast:
         await insert(slow)
-        await fast.execute(text("SET lock_timeout = '200ms'"))
+        await fast.execute(text("SET LOCAL lock_timeout = '200ms'"))
         record_id = await insert(fast)
         await fast.commit()
         seen = await changes_after(committing, 0)

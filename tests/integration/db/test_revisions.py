@@ -255,7 +255,10 @@ async def test_an_id_cannot_change(committing: AsyncEngine, record_id: int) -> N
 async def test_truncate_is_refused_with_a_hint(committing: AsyncEngine) -> None:
     with pytest.raises(DBAPIError) as refused:
         await write(committing, "TRUNCATE pyapi_data_records")
-    assert getattr(refused.value.orig.__cause__, "hint", None) == "Write DELETE FROM pyapi_data_records instead."
+    assert (
+        getattr(getattr(refused.value.orig, "__cause__", None), "hint", None)
+        == "Write DELETE FROM pyapi_data_records instead."
+    )
 
 
 async def test_a_status_of_another_word_is_refused(committing: AsyncEngine, record_id: int) -> None:
@@ -274,7 +277,8 @@ async def test_a_time_that_no_client_could_read_is_refused(committing: AsyncEngi
 async def test_a_record_outlives_its_owner_with_a_revision(committing: AsyncEngine) -> None:
     owner = await write(
         committing,
-        "INSERT INTO pyapi_users (username, email, hashed_password) VALUES ('leaving', 'l@example.com', '') RETURNING id",
+        "INSERT INTO pyapi_users (username, email, hashed_password)"
+        " VALUES ('leaving', 'leaving@example.com', '') RETURNING id",
     )
     record_id = await write(
         committing, "INSERT INTO pyapi_data_records (name, owner_id) VALUES ('x', :owner) RETURNING id", owner=owner
