@@ -60,7 +60,6 @@ def _serve(settings: Settings) -> None:
         workers=settings.workers_count,
         graceful_timeout_seconds=settings.graceful_timeout_seconds,
         forwarded_allow_ips=settings.forwarded_allow_ips,
-        log_level=settings.log_level,
     )
 
 

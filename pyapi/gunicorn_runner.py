@@ -1,6 +1,5 @@
 """The production server: a gunicorn arbiter in this process, uvicorn in its workers."""
 
-import logging
 import os
 import shutil
 import signal
@@ -39,12 +38,11 @@ class Worker(UvicornWorker):  # type: ignore[misc]
         self.notify()
 
 
-class QuietLogger(Logger):  # type: ignore[misc]
+class QuietLogger(Logger):
     """gunicorn's events without gunicorn's own format: they go where `pyapi.log` sends everything."""
 
-    def setup(self, cfg: Config) -> None:
-        """Take the level, and leave the handlers alone."""
-        self.loglevel = self.LOG_LEVELS.get(cfg.loglevel.lower(), logging.INFO)
+    def setup(self, cfg: Config) -> None:  # noqa: ARG002 - gunicorn's signature
+        """Leave level and handlers alone."""
         self.error_log.propagate = True
 
 
@@ -74,7 +72,6 @@ def serve(
     workers: int,
     graceful_timeout_seconds: int,
     forwarded_allow_ips: str,
-    log_level: str,
 ) -> None:
     """Serve until SIGTERM or SIGINT; requests in flight get `graceful_timeout_seconds` to end. Does not return."""
     metrics = tempfile.mkdtemp(prefix="pyapi-metrics-")
@@ -87,7 +84,6 @@ def serve(
         "graceful_timeout": graceful_timeout_seconds,
         "keepalive": KEEP_ALIVE_SECONDS,
         "forwarded_allow_ips": forwarded_allow_ips,
-        "loglevel": log_level.lower(),
         "logger_class": QuietLogger,
         "proc_name": "pyapi",
         "child_exit": _forget_worker,

@@ -697,7 +697,7 @@ def _connection_parameters(tail: str) -> list[str] | None:
     found = list(islice(names, _MOST_CONNECTION_PARAMETERS + 1))
     if len(found) > _MOST_CONNECTION_PARAMETERS:
         return None
-    return sorted(re.split(r"[&;\n]", tail[name.start() :], maxsplit=1)[0] for name in found)
+    return sorted(re.split(r"[&;]", tail[name.start() :], maxsplit=1)[0] for name in found)
 
 
 def _fill_in(new: str, stored: str) -> str | None:

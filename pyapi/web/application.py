@@ -14,9 +14,12 @@ from pyapi.settings import Settings
 from pyapi.web.api.monitoring import metrics_router
 from pyapi.web.api.router import router
 from pyapi.web.lifespan import lifespan
-from pyapi.web.middleware import REQUEST_ID, LastResort, RequestRecorder
+from pyapi.web.middleware import REQUEST_ID, LastResort, RequestRecorder, StartReport
 from pyapi.web.openapi import DESCRIPTION, TAGS, install_openapi
 from pyapi.web.problems import install_problem_handlers
+
+CANNOT_START = 3
+"""Exit status by which gunicorn knows that starting the worker again is of no use; uvicorn has the same."""
 
 
 def get_app(settings: Settings | None = None) -> FastAPI:
@@ -28,7 +31,8 @@ def get_app(settings: Settings | None = None) -> FastAPI:
         settings = settings or Settings.load()
         settings.require_safe()
     except ConfigurationError as error:
-        sys.exit(str(error))
+        print(error, file=sys.stderr, flush=True)  # noqa: T201
+        sys.exit(CANNOT_START)
     configure_logging(level=settings.log_level, style=settings.log_format)
     app = FastAPI(
         title="PyAPI",
@@ -68,3 +72,4 @@ def _install_middleware(app: FastAPI, settings: Settings) -> None:
             expose_headers=["ETag", "Link", "Location", "Retry-After", REQUEST_ID],
         )
     app.add_middleware(RequestRecorder)
+    app.add_middleware(StartReport)

@@ -9,7 +9,7 @@ from fastapi import Request
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pyapi.exceptions import PayloadTooLarge, Problem
+from pyapi.exceptions import ConfigurationError, PayloadTooLarge, Problem
 from pyapi.web.metrics import count_request
 from pyapi.web.problems import problem_response
 from pyapi.web.requests import MAX_BODY_BYTES
@@ -19,6 +19,34 @@ REQUEST_ID = "X-Request-ID"
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 log = structlog.get_logger("pyapi.access")
+
+
+class StartReport:
+    """Says in one line why the service cannot start, where Starlette would send a traceback."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection, or the start and the end of the service."""
+        if scope["type"] != "lifespan":
+            await self._app(scope, receive, send)
+            return
+        failed: Message | None = None
+
+        async def hold_failure(message: Message) -> None:
+            nonlocal failed
+            if message["type"] == "lifespan.startup.failed":
+                failed = message
+            else:
+                await send(message)
+
+        try:
+            await self._app(scope, receive, hold_failure)
+        except BaseException as error:
+            if failed is not None:
+                await send({**failed, "message": str(error)} if isinstance(error, ConfigurationError) else failed)
+            raise
 
 
 class RequestRecorder:

@@ -80,6 +80,44 @@ async def test_a_plain_sequence_would_have_missed_it(committing: AsyncEngine) ->
     assert sorted(row.name for row in missed) == ["early", "late"]
 
 
+SLOW_COMMIT = (
+    # Fires at the commit, after the trigger that has drawn the number: names decide the order.
+    "CREATE FUNCTION wait_at_commit() RETURNS trigger LANGUAGE plpgsql AS"
+    " 'BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NULL; END'",
+    "CREATE CONSTRAINT TRIGGER wait_at_commit AFTER INSERT ON pyapi_data_records DEFERRABLE INITIALLY DEFERRED"
+    " FOR EACH ROW WHEN (NEW.name = 'slow to commit') EXECUTE FUNCTION wait_at_commit()",
+    "ALTER TRIGGER wait_at_commit ON pyapi_data_records RENAME TO zz_wait_at_commit",
+)
+
+
+async def waits_for_a_lock(engine: AsyncEngine, pid: int) -> bool:
+    async with engine.connect() as connection:
+        statement = text("SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = :pid")
+        return bool((await connection.execute(statement, {"pid": pid})).scalar())
+
+
+async def test_a_commit_that_takes_long_is_not_missed(committing: AsyncEngine) -> None:
+    """Between drawing a number and becoming visible, a transaction may be overtaken by none that draws a larger one."""
+    async with committing.begin() as connection:
+        for statement in SLOW_COMMIT:
+            await connection.execute(text(statement))
+    async with committing.connect() as gate, committing.connect() as slow, committing.connect() as fast:
+        await gate.execute(text("SELECT pg_advisory_lock(1)"))
+        pids = [(await one.execute(text("SELECT pg_backend_pid()"))).scalar_one() for one in (slow, fast)]
+        late = await insert(slow, "slow to commit")
+        await insert(fast)
+        commits = [asyncio.create_task(slow.commit())]
+        while not await waits_for_a_lock(committing, pids[0]):
+            assert not commits[0].done()
+        commits.append(asyncio.create_task(fast.commit()))
+        while not commits[1].done() and not await waits_for_a_lock(committing, pids[1]):
+            pass
+        seen = await counter(committing)
+        await gate.execute(text("SELECT pg_advisory_unlock(1)"))
+        await asyncio.gather(*commits)
+    assert late in {change.record_id for change in await changes_after(committing, seen)}
+
+
 async def test_an_open_transaction_holds_up_no_commit(committing: AsyncEngine) -> None:
     async with committing.connect() as slow, committing.connect() as fast:
         await insert(slow)
