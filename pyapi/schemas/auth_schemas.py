@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import MISSING, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import MISSING, BaseModel, ConfigDict, Field, StrictBool, StringConstraints
 
 from pyapi.schemas.fields import Email, Limit, Name, RequestBody, SearchWords, Skip, Text
 
@@ -114,8 +114,8 @@ class UpdateUserRequest(RequestBody):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"full_name": "王小明", "is_active": False}]})
 
-    is_active: bool | MISSING = MISSING
-    is_superuser: bool | MISSING = MISSING
+    is_active: StrictBool | MISSING = MISSING
+    is_superuser: StrictBool | MISSING = MISSING
     full_name: Name | None | MISSING = MISSING
     email: Email | MISSING = MISSING
 

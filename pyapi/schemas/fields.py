@@ -10,6 +10,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 MAX_ID = 2**31 - 1
 MAX_DEPTH = 64
+MAX_VALUES = 10_000
+"""How many values a config may hold: each is looked at for secrets, while other requests wait."""
+
 MAX_WHOLE_NUMBER = 10**308
 """Whole numbers stay below what a double can hold: other readers of the JSON have nothing wider."""
 
@@ -52,32 +55,26 @@ def _valid_email(text: str) -> str:
 
 def _storable(config: dict[str, Any]) -> dict[str, Any]:
     """Refuse JSON that PostgreSQL cannot store or that other readers could not take back. Walks without recursion."""
-    level: list[object] = [config]
-    depth = 0
+    level: list[dict[str, Any] | list[Any]] = [config]
+    depth = found = 0
     while level:
         depth += 1
         if depth > MAX_DEPTH:
             raise ValueError(f"nest objects and lists at most {MAX_DEPTH} deep")
-        below: list[object] = []
-        for value in level:
-            if isinstance(value, dict):
-                for key in value:
-                    _storable_scalar(key)
-                below.extend(_storable_children(value.values()))
-            elif isinstance(value, list):
-                below.extend(_storable_children(value))
-        level = below
+        below = [value for container in level for value in _values(container)]
+        found += len(below)
+        if found > MAX_VALUES:
+            raise ValueError(f"keep to {MAX_VALUES:,} values in all")
+        level = [value for value in below if isinstance(value, dict | list)]
     return config
 
 
-def _storable_children(values: Any) -> list[object]:
-    containers: list[object] = []
-    for value in values:
-        if isinstance(value, dict | list):
-            containers.append(value)
-        else:
-            _storable_scalar(value)
-    return containers
+def _values(container: dict[str, Any] | list[Any]) -> list[Any]:
+    """What an object or a list holds. Raises ValueError for a name or a scalar that cannot be stored."""
+    names, values = (list(container), list(container.values())) if isinstance(container, dict) else ([], container)
+    for part in (*names, *values):
+        _storable_scalar(part)
+    return values
 
 
 def _storable_scalar(value: object) -> None:
@@ -107,7 +104,13 @@ Limit = Annotated[int, Field(ge=1, le=1000, description="How many to answer at m
 Config = Annotated[
     dict[str, Any],
     AfterValidator(_storable),
-    WithJsonSchema({"type": "object", "additionalProperties": True}),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "additionalProperties": True,
+            "description": f"Any JSON, at most {MAX_DEPTH} deep and of at most {MAX_VALUES:,} values.",
+        }
+    ),
 ]
 
 

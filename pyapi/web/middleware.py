@@ -7,6 +7,7 @@ import uuid
 import structlog
 from fastapi import Request
 from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pyapi.exceptions import ConfigurationError, PayloadTooLarge, Problem
@@ -139,6 +140,8 @@ class LastResort:
             await self._app(scope, receive, remember)
         except PayloadTooLarge as problem:
             await problem_response(Request(scope), problem)(scope, receive, send)
+        except ClientDisconnect:
+            return  # nobody is left to be answered; the line of the request says 499
         except Exception:
             log.exception("request.failed", method=scope["method"], path=scope["path"])
             if started:

@@ -9,18 +9,26 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import asyncpg  # type: ignore[import-untyped]
 import httpx
 import pytest
 
+from pyapi.db.embedded import EmbeddedPostgres
 from tests.conftest import NewDatabase
 from tests.integration.conftest import PASSWORD, Account, log_in
 
+SCRIPTS = Path(sys.executable).parent
 PYAPI = (sys.executable, "-m", "pyapi")
+# The commands of the seed's README; `{port}` is filled in by RunningServer.
+FACTORY = "pyapi.web.application:get_app"
+UVICORN = (str(SCRIPTS / "uvicorn"), FACTORY, "--host", "127.0.0.1", "--port", "{port}")
+GUNICORN = (str(SCRIPTS / "gunicorn"), FACTORY, "--worker-class", "uvicorn.workers.UvicornWorker")
+GUNICORN += ("--bind", "127.0.0.1:{port}")
 START_SECONDS = 60
 STOP_SECONDS = 45
 
@@ -154,12 +162,17 @@ def command_line(pid: int) -> bytes:
 
 @dataclass(frozen=True)
 class Finished:
-    """A command that has ended by itself."""
+    """A command that has ended by itself, in an empty folder of its own."""
 
+    folder: Path
     status: int
     output: str
     error: str
     seconds: float
+
+    @property
+    def said(self) -> str:
+        return self.output + self.error
 
     @property
     def refusal(self) -> str:
@@ -184,7 +197,7 @@ def run_command(
         timeout=timeout,
         check=False,
     )
-    return Finished(done.returncode, done.stdout, done.stderr, time.monotonic() - started)
+    return Finished(folder, done.returncode, done.stdout, done.stderr, time.monotonic() - started)
 
 
 async def sign_up(client: httpx.AsyncClient, username: str, *, password: str = PASSWORD) -> Account:
@@ -196,6 +209,58 @@ async def sign_up(client: httpx.AsyncClient, username: str, *, password: str = P
     assert registered.status_code == 201, registered.text
     tokens = await log_in(client, username, password)
     return Account(registered.json()["id"], username, email, tokens["access_token"], tokens["refresh_token"])
+
+
+class OwnPostgres:
+    """A PostgreSQL server to be mistreated; for the service it is one on the network like any other."""
+
+    def __init__(self, folder: Path) -> None:
+        self._server = EmbeddedPostgres(folder)
+        self.url = self._server.start()
+
+    def start(self) -> None:
+        """On the same port: clients must find it again."""
+        assert self._server.start() == self.url
+
+    def stop(self) -> None:
+        self._server.stop()
+
+    @property
+    def _postmaster(self) -> int:
+        return int((self._server.data_path / "postmaster.pid").read_text().split()[0])
+
+    def freeze(self) -> None:
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: int) -> None:
+        """To the postmaster first: it then starts no process that would be missed."""
+        os.kill(self._postmaster, number)
+        for process in children(self._postmaster):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, number)
+
+    def kill(self) -> None:
+        os.kill(self._postmaster, signal.SIGKILL)
+        self._server.stop()  # there is nothing to stop any more; gives the folder free
+
+    @contextlib.asynccontextmanager
+    async def connection(self) -> AsyncIterator[Any]:
+        connection = await asyncpg.connect(self.url.replace("+asyncpg", ""), timeout=20)
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
+
+@pytest.fixture(scope="session")
+def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnPostgres]:
+    """Asks for a password, as servers do, and runs when a test begins."""
+    server = OwnPostgres(tmp_path_factory.mktemp("own") / "data")
+    yield server
+    server.stop()
 
 
 StartServer = Callable[..., RunningServer]

@@ -1,21 +1,14 @@
 """A database that is stopped, frozen, locked, killed or cuts connections: quick answers, nothing lost, no restart."""
 
 import asyncio
-import contextlib
-import os
-import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import asyncpg  # type: ignore[import-untyped]
 import httpx
 import pytest
 
-from pyapi.db.embedded import EmbeddedPostgres
-from tests.e2e.conftest import RunningServer, children, sign_up
+from tests.e2e.conftest import OwnPostgres, RunningServer, sign_up
 from tests.integration.conftest import PASSWORD, Account, assert_problem
 
 POOL_SIZE = 10
@@ -24,62 +17,11 @@ RECOVERY_SECONDS = 2
 CONNECTIONS = "FROM pg_stat_activity WHERE application_name = 'pyapi'"
 
 
-class OwnPostgres:
-    """A PostgreSQL server to be mistreated; for the service it is one on the network like any other."""
-
-    def __init__(self, folder: Path) -> None:
-        self._server = EmbeddedPostgres(folder)
-        self.url = self._server.start()
-
-    def start(self) -> None:
-        """On the same port: clients must find it again."""
-        assert self._server.start() == self.url
-
-    def stop(self) -> None:
-        self._server.stop()
-
-    @property
-    def _postmaster(self) -> int:
-        return int((self._server.data_path / "postmaster.pid").read_text().split()[0])
-
-    def freeze(self) -> None:
-        self._signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        self._signal(signal.SIGCONT)
-
-    def _signal(self, number: int) -> None:
-        """To the postmaster first: it then starts no process that would be missed."""
-        os.kill(self._postmaster, number)
-        for process in children(self._postmaster):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, number)
-
-    def kill(self) -> None:
-        os.kill(self._postmaster, signal.SIGKILL)
-        self._server.stop()  # there is nothing to stop any more; gives the folder free
-
-    @contextlib.asynccontextmanager
-    async def connection(self) -> AsyncIterator[Any]:
-        connection = await asyncpg.connect(self.url.replace("+asyncpg", ""), timeout=20)
-        try:
-            yield connection
-        finally:
-            await connection.close()
-
-
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnPostgres]:
-    server = OwnPostgres(tmp_path_factory.mktemp("own") / "data")
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="module")
-def server(postgres: OwnPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+def server(own_postgres: OwnPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """One worker, which is never started again, whatever happens to its database."""
     settings = {
-        "DATABASE_URL": postgres.url,
+        "DATABASE_URL": own_postgres.url,
         "PYAPI_DATABASE_POOL_SIZE": str(POOL_SIZE),
         "PYAPI_PASSWORD_HASH_ROUNDS": "4",
     }
@@ -145,7 +87,11 @@ class Outage:
 
 @pytest.fixture(scope="module", params=["stopped", "frozen"])
 async def outage(
-    request: pytest.FixtureRequest, postgres: OwnPostgres, client: httpx.AsyncClient, account: Account, record_id: int
+    request: pytest.FixtureRequest,
+    own_postgres: OwnPostgres,
+    client: httpx.AsyncClient,
+    account: Account,
+    record_id: int,
 ) -> Outage:
     async def ask(*, readers: int) -> Answers:
         calls = {name: client.get(path) for name, path in SYSTEM.items()}
@@ -154,7 +100,10 @@ async def outage(
             calls[name] = client.request(method, path.format(id=record_id), json=body, headers=account.headers)
         return dict(zip(calls, await asyncio.gather(*calls.values()), strict=True))
 
-    begin, end = {"stopped": (postgres.stop, postgres.start), "frozen": (postgres.freeze, postgres.thaw)}[request.param]
+    begin, end = {
+        "stopped": (own_postgres.stop, own_postgres.start),
+        "frozen": (own_postgres.freeze, own_postgres.thaw),
+    }[request.param]
     await asyncio.gather(*(client.get("/api/data/") for _ in range(CROWD)))  # fills the pool
     begin()
     try:
@@ -230,7 +179,7 @@ WITHOUT_RECORDS = {
 
 
 @pytest.fixture(scope="module")
-async def lock(postgres: OwnPostgres, client: httpx.AsyncClient, account: Account) -> Lock:
+async def lock(own_postgres: OwnPostgres, client: httpx.AsyncClient, account: Account) -> Lock:
     """A crowd of readers before a table that is locked, and what else is asked in the middle of that."""
 
     async def others() -> Answers:
@@ -244,14 +193,14 @@ async def lock(postgres: OwnPostgres, client: httpx.AsyncClient, account: Accoun
         return dict(zip(calls, await asyncio.gather(*calls.values()), strict=True))
 
     async def most_connections() -> int:
-        async with postgres.connection() as connection:
+        async with own_postgres.connection() as connection:
             counts = []
             for _ in range(30):
                 counts.append(await connection.fetchval(f"SELECT count(*) {CONNECTIONS}"))
                 await asyncio.sleep(0.1)
         return int(max(counts))
 
-    async with postgres.connection() as locker, locker.transaction():
+    async with own_postgres.connection() as locker, locker.transaction():
         await locker.execute("LOCK TABLE pyapi_data_records IN ACCESS EXCLUSIVE MODE")
         readers = asyncio.gather(*(client.get("/api/data/") for _ in range(CROWD)))
         answers = await asyncio.gather(readers, others(), most_connections())
@@ -287,11 +236,11 @@ def test_the_lock_is_forgotten_at_once(lock: Lock) -> None:
 # --- lost connections -------------------------------------------------------------------------------------------------
 
 
-async def test_connections_cut_while_idle_cost_no_read(postgres: OwnPostgres, client: httpx.AsyncClient) -> None:
+async def test_connections_cut_while_idle_cost_no_read(own_postgres: OwnPostgres, client: httpx.AsyncClient) -> None:
     statuses = []
     for _ in range(5):
         await asyncio.gather(*(client.get("/api/data/") for _ in range(CROWD)))
-        async with postgres.connection() as connection:
+        async with own_postgres.connection() as connection:
             assert await connection.fetchval(f"SELECT count(pg_terminate_backend(pid)) {CONNECTIONS}") > 0
         await asyncio.sleep(0.1)  # idle
         answers = await asyncio.gather(*(client.get("/api/data/") for _ in range(CROWD)))
@@ -316,7 +265,7 @@ class Journal:
 
 
 @pytest.fixture(scope="module")
-async def journal(postgres: OwnPostgres, client: httpx.AsyncClient, account: Account) -> Journal:
+async def journal(own_postgres: OwnPostgres, client: httpx.AsyncClient, account: Account) -> Journal:
     """Writers that go on while the server is killed and started again."""
     told: dict[str, int] = {}
     over = asyncio.Event()
@@ -331,14 +280,14 @@ async def journal(postgres: OwnPostgres, client: httpx.AsyncClient, account: Acc
 
     writers = [asyncio.create_task(write(number)) for number in range(8)]
     await asyncio.sleep(0.5)
-    postgres.kill()
+    own_postgres.kill()
     await asyncio.sleep(0.5)
-    postgres.start()
+    own_postgres.start()
     await seconds_until_200(client, "/api/health")
     await asyncio.sleep(0.3)
     over.set()
     await asyncio.gather(*writers)
-    async with postgres.connection() as connection:
+    async with own_postgres.connection() as connection:
         rows = await connection.fetch("SELECT name, count(*) FROM pyapi_data_records GROUP BY name")
     return Journal(told, dict(rows))
 

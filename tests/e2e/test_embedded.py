@@ -76,7 +76,17 @@ class Holder:
 
 
 @pytest.fixture
-def hold() -> Iterator[Callable[..., Holder]]:
+def open_place() -> Iterator[Path]:
+    """A folder that every user may enter, unlike those of pytest."""
+    place = Path(tempfile.mkdtemp(dir="/var/tmp", prefix="pyapi-test-"))
+    place.chmod(0o755)
+    yield place
+    shutil.rmtree(place)
+
+
+@pytest.fixture
+def hold(open_place: Path) -> Iterator[Callable[..., Holder]]:
+    """Start holders, ended before their folders are removed whatever the test did."""
     holders: list[Holder] = []
 
     def start(folder: Path, *options: str, **more: Any) -> Holder:
@@ -89,8 +99,8 @@ def hold() -> Iterator[Callable[..., Holder]]:
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[..., EmbeddedPostgres]]:
-    """Make servers of this process, stopped at the end whatever the test did."""
+def serve(open_place: Path) -> Iterator[Callable[..., EmbeddedPostgres]]:
+    """Make servers of this process, stopped before their folders are removed whatever the test did."""
     servers: list[EmbeddedPostgres] = []
 
     def make(folder: Path, **options: Any) -> EmbeddedPostgres:
@@ -116,15 +126,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def own_folder(folder: Path, tmp_path: Path) -> Path:
     """A copy to damage."""
     return clone(folder, tmp_path / "data")
-
-
-@pytest.fixture
-def open_place() -> Iterator[Path]:
-    """A folder that every user may enter, unlike those of pytest."""
-    place = Path(tempfile.mkdtemp(dir="/var/tmp", prefix="pyapi-test-"))
-    place.chmod(0o755)
-    yield place
-    shutil.rmtree(place)
 
 
 def clone(folder: Path, to: Path) -> Path:
@@ -554,9 +555,11 @@ def test_kill_in_the_middle_of_initdb(
         time.sleep(0.002)
     (initdb,) = children(holder.process.pid)
     os.kill(initdb, signal.SIGSTOP)  # it would soon be gone
-    holder.kill()
-    assert embedded._is_locked(folder / "server.lock")
-    os.kill(initdb, signal.SIGCONT)
+    try:
+        holder.kill()
+        assert embedded._is_locked(folder / "server.lock")
+    finally:
+        os.kill(initdb, signal.SIGCONT)
     assert not (folder / "cluster").exists()
 
     assert ask(serve(folder).start(), "SELECT 1") == 1

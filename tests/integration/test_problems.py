@@ -51,7 +51,6 @@ def reasons(problem: dict[str, Any]) -> list[tuple[str, str]]:
         "/api/%ed%a0%80",
         "/api/..%2f..%2fetc%2fpasswd",
         "/api/<script>alert(1)</script>",
-        "/api/%0d%0aX-Forged:%201",
         f"/api/{'x' * 10_000}",
     ],
     ids=lambda path: path[:40],
@@ -134,7 +133,10 @@ UNREADABLE: list[tuple[str, bytes, str]] = [
 async def test_a_body_that_is_not_json(client: httpx.AsyncClient, path: str, body: bytes, wrong: str) -> None:
     answer = await client.post(path, content=body, headers=JSON)
     [(pointer, detail)] = reasons(assert_problem(answer, 422, "validation_failed"))
-    assert (pointer, detail[: len("The body is not JSON: ") + len(wrong)]) == ("/body", f"The body is not JSON: {wrong}")
+    assert (pointer, detail[: len("The body is not JSON: ") + len(wrong)]) == (
+        "/body",
+        f"The body is not JSON: {wrong}",
+    )
 
 
 # (name, JSON, pointers): it is JSON, and no text PostgreSQL could hold, or no text at all.
@@ -149,7 +151,7 @@ HOSTILE: list[tuple[str, bytes, list[str]]] = [
     ("list", b'{"username": [[[[[[[["a"]]]]]]]], "password": "x"}', ["/body/username"]),
     ("65 deep", b'{"username": ' + b"[" * 65 + b"]" * 65 + b', "password": "x"}', ["/body/username"]),
     ("object", b'{"username": {"a": "b"}, "password": "x"}', ["/body/username"]),
-    ("name of a surrogate", b'{"username": "a", "password": "x", "\\ud800": 1}', ["/body/?"]),
+    ("name of a surrogate", b'{"username": "a", "password": "x", "\\ud800": 1}', ["/body"]),
     ("name of NUL", b'{"username": "a", "password": "x", "\\u0000": 1}', ["/body/\0"]),
     ("empty name", b'{"username": "a", "password": "x", "": 1}', ["/body/"]),
     ("name with slashes", b'{"username": "a", "password": "x", "a/b~c": 1}', ["/body/a~1b~0c"]),
@@ -177,10 +179,10 @@ async def test_a_body_that_is_json_and_not_acceptable(
 
 @pytest.mark.parametrize(("body", "pointers"), [case[1:] for case in HOSTILE], ids=[case[0] for case in HOSTILE])
 async def test_fastapi_reads_it_the_same_way(client: httpx.AsyncClient, body: bytes, pointers: list[str]) -> None:
-    named = body.replace(b'"username":', b'"refresh_token":').replace(b', "password": "x"', b"")
-    problem = assert_problem(await client.post(REFRESH, content=named, headers=JSON), 422, "validation_failed")
-    expected = [pointer.replace("username", "refresh_token") for pointer in pointers]
-    assert [pointer for pointer, _ in reasons(problem)] == expected
+    complete = body.replace(b'"password": "x"', b'"email": "a@b.c", "password": "SecurePass123"')
+    complete = complete.replace(b'"username": "a"', b'"username": "abc"')
+    problem = assert_problem(await client.post(REGISTER, content=complete, headers=JSON), 422, "validation_failed")
+    assert [pointer for pointer, _ in reasons(problem)] == pointers
 
 
 @pytest.mark.parametrize("path", [REGISTER, REFRESH, "/api/auth/logout"])
@@ -199,9 +201,7 @@ async def test_fastapi_reads_it_the_same_way(client: httpx.AsyncClient, body: by
         "json",
     ],
 )
-async def test_a_body_of_another_type(
-    client: httpx.AsyncClient, sign_up: SignUp, path: str, kind: str | None
-) -> None:
+async def test_a_body_of_another_type(client: httpx.AsyncClient, sign_up: SignUp, path: str, kind: str | None) -> None:
     headers = (await sign_up()).headers | ({} if kind is None else {"Content-Type": kind})
     problem = assert_problem(await client.post(path, content=b"{}", headers=headers), 415, "unsupported_media_type")
     assert problem["detail"] == "Send the body as 'Content-Type: application/json'."
@@ -406,7 +406,9 @@ async def test_failures_can_be_read_by_the_frontends_that_are_allowed(client: ht
     assert answer.headers["access-control-allow-origin"] == ORIGIN
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "http://frontend.example", "null", f"{ORIGIN}.evil.example"])
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "http://frontend.example", "null", f"{ORIGIN}.evil.example"]
+)
 async def test_other_origins_get_no_permission(client: httpx.AsyncClient, origin: str) -> None:
     answer = await client.get("/api/health", headers={"Origin": origin})
     assert "access-control-allow-origin" not in answer.headers
@@ -440,7 +442,7 @@ HOSTILE_IDS: list[bytes] = [
     b"x" * 129,
     b"two words",
     b"a\r\nSet-Cookie: a=b",
-    b"a\n{\"event\": \"forged\"}",
+    b'a\n{"event": "forged"}',
     b"<script>alert(1)</script>",
     b'"quoted"',
     b"a,b",

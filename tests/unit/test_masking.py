@@ -380,6 +380,14 @@ def test_hostile_texts_cost_linear_time(text: str) -> None:
     assert len(masked) <= len(text)
 
 
+def test_secrets_by_the_thousand_are_hidden_with_their_text() -> None:
+    text = "https://u:Qz7x9W@h/ " * 1001
+    assert mask_text(text) == MASK
+    assert mask_text(text[: text.rindex("https")]).count(MASK) == 1000
+    assert restore_secrets({"a": MASK}, {"a": text}) == ({"a": text}, [])
+    assert restore_secrets({"a": MASK, "host": 1}, {"a": text})[1] != []
+
+
 FRAGMENTS = """
     :// : / @ ? # & = == ; , . ' " \\ \\" { } [ ] ( ) < > * *** **** a b 80 x9 user host password token pwd access key
     postgresql https jdbc:oracle:thin: jdbc: Bearer basic aaaaaaaaaaaaaaaaA1 port true null --p => 密 ， 。 \uffff …
@@ -709,6 +717,8 @@ def test_the_path_of_a_url_may_change_around_its_password(new: str, restored: st
         "postgresql://etl:***@h:5432/db?hostaddr=10.0.0.1",
         "postgresql://etl:***@h:5432/db;serverName=evil",
         "postgresql://etl:***@h:5432/db?user=other",
+        "postgresql://etl:***@h:5432/db?a=b?host=evil",
+        "postgresql://etl:***@h:5432/db?" + "host=h&" * 20,
         "postgresql://etl:***@h:5432/db https://etl:***@evil/",
         "x postgresql://etl:***@h:5432/db",
         "https://evil/?sslpassword=***",
@@ -734,6 +744,8 @@ def test_a_password_does_not_go_to_another_server(new: str) -> None:
         ("host=h password=p dbname=a", "host=evil password=*** dbname=a"),
         ("host=h password=p dbname=a", "host=h password=*** dbname=b"),
         ("jdbc:sqlserver://h:1433;user=sa;password=p", "jdbc:sqlserver://h:1433;user=sb;password=***"),
+        ("jdbc:sqlserver://h:1433;user=sa;password=p", "jdbc:sqlserver://h:1433;user=sa b;password=***"),
+        ("https://h/?" + "host=h&" * 20 + "token=t", "https://h/a?" + "host=h&" * 20 + "token=***"),
         ("jdbc:sqlserver://h:1433;password=p", "jdbc:sqlserver://h:1433;serverName=evil;password=***"),
         ("jdbc:oracle:thin:scott/tiger@//h:1521/a", "jdbc:oracle:thin:scott/***@//evil:1521/a"),
         ("https://h/?token=a&x=b&token=c", "https://h/?token=***&x=d&token=***"),

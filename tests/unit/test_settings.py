@@ -248,13 +248,17 @@ def test_everything_unsafe_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> N
     ids=["unsafe", "unreadable"],
 )
 def test_a_worker_of_any_server_stops_with_that_line(
-    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str | None], line: str
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], variables: dict[str, str | None], line: str
 ) -> None:
-    """`uvicorn` and `gunicorn` call the factory themselves and would show a traceback of anything but SystemExit."""
+    """`uvicorn` and `gunicorn` call the factory themselves and would show a traceback of anything but SystemExit.
+
+    With any status but 3, gunicorn would start the worker again, for ever.
+    """
     in_environment(monkeypatch, variables)
     with pytest.raises(SystemExit) as stopped:
         get_app()
-    assert str(stopped.value.code).startswith(line)
+    assert stopped.value.code == 3
+    assert capsys.readouterr().err.startswith(line)
 
 
 # --- .env.example ---

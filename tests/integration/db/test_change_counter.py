@@ -8,6 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 INSERT = "INSERT INTO pyapi_data_records (name) VALUES (:name) RETURNING id"
+NO_LONG_WAIT = "SET LOCAL lock_timeout = '5s'"
 WRITERS = 20
 TRANSACTIONS_OF_EACH = 5
 
@@ -58,6 +59,7 @@ async def test_the_counter_of_no_changes_is_zero(committing: AsyncEngine) -> Non
 async def test_a_transaction_that_began_first_and_commits_last_is_not_missed(committing: AsyncEngine) -> None:
     async with committing.connect() as slow, committing.connect() as fast:
         late = await insert(slow)
+        await fast.execute(text(NO_LONG_WAIT))
         await insert(fast)
         await fast.commit()
         seen = await counter(committing)
@@ -80,13 +82,12 @@ async def test_a_plain_sequence_would_have_missed_it(committing: AsyncEngine) ->
     assert sorted(row.name for row in missed) == ["early", "late"]
 
 
+# Fires at the commit, after the trigger that has drawn the number: their names decide the order.
 SLOW_COMMIT = (
-    # Fires at the commit, after the trigger that has drawn the number: names decide the order.
-    "CREATE FUNCTION wait_at_commit() RETURNS trigger LANGUAGE plpgsql AS"
-    " 'BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NULL; END'",
-    "CREATE CONSTRAINT TRIGGER wait_at_commit AFTER INSERT ON pyapi_data_records DEFERRABLE INITIALLY DEFERRED"
-    " FOR EACH ROW WHEN (NEW.name = 'slow to commit') EXECUTE FUNCTION wait_at_commit()",
-    "ALTER TRIGGER wait_at_commit ON pyapi_data_records RENAME TO zz_wait_at_commit",
+    """CREATE FUNCTION wait_at_commit() RETURNS trigger LANGUAGE plpgsql AS
+        'BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NULL; END'""",
+    """CREATE CONSTRAINT TRIGGER zz_wait_at_commit AFTER INSERT ON pyapi_data_records DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW WHEN (NEW.name = 'slow to commit') EXECUTE FUNCTION wait_at_commit()""",
 )
 
 
@@ -102,9 +103,10 @@ async def test_a_commit_that_takes_long_is_not_missed(committing: AsyncEngine) -
         for statement in SLOW_COMMIT:
             await connection.execute(text(statement))
     async with committing.connect() as gate, committing.connect() as slow, committing.connect() as fast:
-        await gate.execute(text("SELECT pg_advisory_lock(1)"))
+        await gate.execute(text("SELECT pg_advisory_xact_lock(1)"))
         pids = [(await one.execute(text("SELECT pg_backend_pid()"))).scalar_one() for one in (slow, fast)]
         late = await insert(slow, "slow to commit")
+        await fast.execute(text(NO_LONG_WAIT))
         await insert(fast)
         commits = [asyncio.create_task(slow.commit())]
         while not await waits_for_a_lock(committing, pids[0]):
@@ -113,7 +115,7 @@ async def test_a_commit_that_takes_long_is_not_missed(committing: AsyncEngine) -
         while not commits[1].done() and not await waits_for_a_lock(committing, pids[1]):
             pass
         seen = await counter(committing)
-        await gate.execute(text("SELECT pg_advisory_unlock(1)"))
+        await gate.rollback()
         await asyncio.gather(*commits)
     assert late in {change.record_id for change in await changes_after(committing, seen)}
 
@@ -121,7 +123,7 @@ async def test_a_commit_that_takes_long_is_not_missed(committing: AsyncEngine) -
 async def test_an_open_transaction_holds_up_no_commit(committing: AsyncEngine) -> None:
     async with committing.connect() as slow, committing.connect() as fast:
         await insert(slow)
-        await fast.execute(text("SET LOCAL lock_timeout = '200ms'"))
+        await fast.execute(text(NO_LONG_WAIT))
         record_id = await insert(fast)
         await fast.commit()
         seen = await changes_after(committing, 0)
