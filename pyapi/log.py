@@ -80,15 +80,15 @@ def _traceback(exc_info: structlog.typing.ExcInfo) -> str:
     PostgreSQL and its driver repeat what was sent to them: `Key (token)=(...) already exists`.
     """
     text = "".join(traceback.format_exception(*exc_info))
-    for said in _chain(exc_info[1]):
-        if type(said).__module__.partition(".")[0] in _TALKATIVE:
-            state = getattr(getattr(said, "orig", said), "sqlstate", None)
-            text = text.replace(f": {said}\n", f": (message not logged, SQLSTATE {state})\n")
+    talkative = [error for error in _chain(exc_info[1]) if type(error).__module__.partition(".")[0] in _TALKATIVE]
+    for error in sorted(talkative, key=lambda error: len(str(error)), reverse=True):  # one may be the start of another
+        state = getattr(getattr(error, "orig", error), "sqlstate", None)
+        text = text.replace(f": {error}\n", f": (message not logged, SQLSTATE {state})\n")
     return text.rstrip("\n")
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An exception and those that led to it; the text of each one repeats the texts of the later ones."""
+    """An exception and those that led to it."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__

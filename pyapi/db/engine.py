@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+import os
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -221,7 +222,9 @@ def explain(error: BaseException, url: URL) -> str:
     elif isinstance(cause, TimeoutError):
         reason = "the server does not answer"
     elif isinstance(cause, OSError):
-        reason = f"the server cannot be reached ({cause.strerror or type(cause).__name__})"
+        # asyncio puts the address into strerror; a failed look-up of a name has a number of its own, below zero.
+        words = os.strerror(cause.errno) if (cause.errno or 0) > 0 else cause.strerror
+        reason = f"the server cannot be reached ({words or type(cause).__name__})"
     else:
         reason = f"the connection failed ({type(cause).__name__})"
     return f"DATABASE_URL ({place}): {reason}."

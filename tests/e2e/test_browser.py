@@ -55,26 +55,28 @@ class Observed:
     ("path", "shows"), [("/api/docs", "#operations-tag-認證_Authentication"), ("/api/redoc", "h1")]
 )
 async def test_a_docs_page_loads_from_this_server_only(
-    path: str, shows: str, page: Page, server: RunningServer
+    path: str, shows: str, page: Page, shared_server: RunningServer
 ) -> None:
     observed = Observed(page)
-    await page.goto(f"{server.url}{path}")
+    await page.goto(f"{shared_server.url}{path}")
     await page.wait_for_selector(shows)
     await page.wait_for_load_state("networkidle")
     # Scripts and styles made inside the page have no host.
-    assert (observed.hosts - {""}, observed.complaints) == ({urlsplit(server.url).netloc}, [])
+    assert (observed.hosts - {""}, observed.complaints) == ({urlsplit(shared_server.url).netloc}, [])
 
 
 @pytest.fixture
-def swagger_user(server: RunningServer) -> Iterator[str]:
+def swagger_user(shared_server: RunningServer) -> Iterator[str]:
     username = "swagger_user"
     body = {"username": username, "email": "swagger@example.com", "password": PASSWORD}
-    httpx.post(f"{server.url}/api/auth/register", json=body).raise_for_status()
-    yield username
+    httpx.post(f"{shared_server.url}/api/auth/register", json=body).raise_for_status()
+    return username
 
 
-async def test_authorize_and_create_a_record_from_swagger(page: Page, server: RunningServer, swagger_user: str) -> None:
-    await page.goto(f"{server.url}/api/docs")
+async def test_authorize_and_create_a_record_from_swagger(
+    page: Page, shared_server: RunningServer, swagger_user: str
+) -> None:
+    await page.goto(f"{shared_server.url}/api/docs")
     await page.click(".btn.authorize")
     await page.fill("#oauth_username", swagger_user)
     await page.fill("#oauth_password", PASSWORD)
@@ -85,9 +87,9 @@ async def test_authorize_and_create_a_record_from_swagger(page: Page, server: Ru
     operation = page.locator("[id^='operations-'][id$='create_data']")
     await operation.locator(".opblock-summary").click()
     await operation.locator(".execute").click()
-    await expect(operation.locator(".live-responses-table .response-col_status")).to_contain_text("201")
-    answer = await operation.locator(".live-responses-table .response-col_description").inner_text()
+    await expect(operation.locator(".live-responses-table tbody .response-col_status")).to_contain_text("201")
+    answer = await operation.locator(".live-responses-table tbody .response-col_description").inner_text()
     record_id = re.search(r'"id":\s*(\d+)', answer)
     assert record_id is not None
-    stored = httpx.get(f"{server.url}/api/data/{record_id[1]}").json()
+    stored = httpx.get(f"{shared_server.url}/api/data/{record_id[1]}").json()
     assert stored["name"] == "ETL 資料處理任務"

@@ -73,19 +73,20 @@ PRODUCTION = {
     "DATABASE_URL": f"postgresql://pyapi:{DATABASE_PASSWORD}@127.0.0.1/pyapi",
     "SECRET_KEY": GOOD_KEY,
 }
-SERVERS = {"uvicorn": UVICORN, "gunicorn": (*GUNICORN, "--workers", "2")}
+SERVERS: dict[str, tuple[str, ...]] = {"uvicorn": UVICORN, "gunicorn": (*GUNICORN, "--workers", "1")}
+Command = tuple[tuple[str, ...], Mapping[str, str]]
 
 
 @pytest.fixture(scope="module")
 def refused(tmp_path_factory: pytest.TempPathFactory) -> Commands:
-    """What each server says of each setting; what all of them do alike is tried with `python -m pyapi` only."""
+    """What each server says: of each setting `python -m pyapi`, of one the others, which ask the same function."""
     port = str(free_port())
-    commands = {name: (PYAPI, PRODUCTION | bad | {"PYAPI_PORT": port}) for name, (bad, _) in REFUSALS.items()}
+    commands: dict[str, Command] = {
+        name: (PYAPI, PRODUCTION | bad | {"PYAPI_PORT": port}) for name, (bad, _) in REFUSALS.items()
+    }
     for server, command in SERVERS.items():
         words = tuple(word.format(port=port) for word in command)
-        commands |= {
-            f"{server} {name}": (words, PRODUCTION | REFUSALS[name][0]) for name in ("no database", "31 bytes")
-        }
+        commands[server] = (words, PRODUCTION | REFUSALS["31 bytes"][0])
     return Commands(tmp_path_factory.mktemp("refused"), commands)
 
 
@@ -94,9 +95,8 @@ def test_production_refuses_in_one_line(refused: Commands, name: str) -> None:
     assert refused[name].refusal == REFUSALS[name][1] + "\n"
 
 
-@pytest.mark.parametrize("name", REFUSALS)
-def test_production_refuses_within_five_seconds(refused: Commands, name: str) -> None:
-    assert refused[name].seconds < 5
+def test_production_refuses_within_five_seconds(refused: Commands) -> None:
+    assert max(refused[name].seconds for name in REFUSALS) < 5
 
 
 @pytest.mark.parametrize("name", REFUSALS)
@@ -104,19 +104,15 @@ def test_a_refusal_leaves_nothing_behind(refused: Commands, name: str) -> None:
     assert list(refused[name].folder.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["no database", "31 bytes"])
 @pytest.mark.parametrize("server", SERVERS)
-def test_other_servers_end_as_well(refused: Commands, server: str, name: str) -> None:
+def test_other_servers_end_as_well(refused: Commands, server: str) -> None:
     """gunicorn would start a worker that fails again and again, had it not the exit status 3."""
-    assert refused[f"{server} {name}"].status == 3
+    assert refused[server].status == 3
 
 
-@pytest.mark.parametrize("name", ["no database", "31 bytes"])
 @pytest.mark.parametrize("server", SERVERS)
-def test_other_servers_say_the_same(refused: Commands, server: str, name: str) -> None:
-    lines = {line for line in refused[f"{server} {name}"].said.splitlines() if REFUSALS[name][1].split()[0] in line}
-
-    assert lines == {REFUSALS[name][1]}
+def test_other_servers_say_the_same(refused: Commands, server: str) -> None:
+    assert [line for line in refused[server].said.splitlines() if "KEY" in line] == [REFUSALS["31 bytes"][1]]
 
 
 @pytest.mark.parametrize("name", REFUSALS)
@@ -180,14 +176,16 @@ def attempts(own_postgres: OwnPostgres, silent_port: int, tmp_path_factory: pyte
     }
     urls = {name: text.format(**words) for name, (text, _) in (UNUSABLE | UNREADABLE).items()}
     port = str(free_port())
-    commands = {name: (PYAPI, {"DATABASE_URL": url, "PYAPI_PORT": port}) for name, url in urls.items()}
+    commands: dict[str, Command] = {
+        name: (PYAPI, {"DATABASE_URL": url, "PYAPI_PORT": port}) for name, url in urls.items()
+    }
     for server, command in SERVERS.items():
         line = tuple(word.format(port=port) for word in command)
         commands[server] = (line, {"DATABASE_URL": urls["password"]})
     return Attempts(
         {name: make_url(url) for name, url in urls.items()},
         Commands(tmp_path_factory.mktemp("attempts"), commands),
-        [words["wrong"], words["right"]],
+        [DATABASE_PASSWORD, str(good.password)],
     )
 
 
@@ -205,9 +203,8 @@ def test_a_url_that_cannot_be_read_is_one_line(attempts: Attempts, name: str) ->
     assert attempts.commands[name].refusal == UNREADABLE[name][1] + "\n"
 
 
-@pytest.mark.parametrize("name", UNUSABLE | UNREADABLE)
-def test_a_database_that_cannot_be_used_is_known_within_ten_seconds(attempts: Attempts, name: str) -> None:
-    assert attempts.commands[name].seconds < 10
+def test_a_database_that_cannot_be_used_is_known_within_ten_seconds(attempts: Attempts) -> None:
+    assert max(finished.seconds for finished in attempts.commands.values()) < 10
 
 
 @pytest.mark.parametrize("server", SERVERS)
@@ -219,9 +216,9 @@ def test_other_servers_end_without_a_database(attempts: Attempts, server: str) -
 def test_other_servers_have_one_line_for_it_too(attempts: Attempts, server: str) -> None:
     url = attempts.urls["password"]
     lines = attempts.commands[server].said.splitlines()
-    told = {json.loads(line)["event"] for line in lines if "DATABASE_URL" in line}
+    told = [json.loads(line)["event"] for line in lines if "DATABASE_URL" in line]
 
-    assert told == {f"DATABASE_URL ({url.host}:{url.port}/{url.database}): the user or the password is wrong."}
+    assert told == [f"DATABASE_URL ({url.host}:{url.port}/{url.database}): the user or the password is wrong."]
 
 
 @pytest.mark.parametrize("secret", ["Traceback", "wrong password", "right password"])

@@ -144,7 +144,7 @@ async def test_status_of_reading(
 
 
 STALE = {"If-Match": '"rev-7"'}
-# Caller, id (None: of the record), further headers, status, code. What is asked first decides: a caller who is not known
+# Caller, id (None: of the record), more headers, status, code. What is asked first decides: a caller who is not known
 # learns nothing about records, and the precondition comes last (RFC 9110, 13.2.1).
 CHANGING = [
     ("owner", None, {}, 200, None),

@@ -1,0 +1,397 @@
+"""What people send as a data record: all that PostgreSQL and other readers can hold is kept, all else is a 4xx."""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from tests.integration.api.records import count_records, create, stored_config
+from tests.integration.conftest import Account, SignUp, assert_problem
+
+MIB = 1024 * 1024
+JSON = "application/json"
+NUL, SURROGATE = "\\u0000", "\\ud800"
+
+
+@pytest.fixture
+async def owner(sign_up: SignUp) -> Account:
+    return await sign_up("owner")
+
+
+async def post(
+    client: httpx.AsyncClient, owner: Account, body: str | bytes, content_type: str = JSON
+) -> httpx.Response:
+    """Send a body just as it is."""
+    return await client.post("/api/data/", content=body, headers={**owner.headers, "Content-Type": content_type})
+
+
+def nested(depth: int, *, lists: bool = False) -> str:
+    """A config that is `depth` levels deep, itself included."""
+    inner, opening, closing = ("1", "[", "]") if lists else ("{}", '{"a":', "}")
+    levels = depth - 1
+    return (
+        '{"a":' + opening * levels + inner + closing * levels + "}"
+        if lists
+        else opening * levels + inner + "}" * levels
+    )
+
+
+def with_config(config: str) -> str:
+    return f'{{"name": "x", "config": {config}}}'
+
+
+# --- Names and descriptions -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "x",
+        "ETL 資料處理任務",
+        "a" * 255,
+        "資" * 255,
+        "🚀" * 255,
+        "👩‍👩‍👧‍👦 família مرحبا नमस्ते",
+        " padded ",
+        "two\nlines\ttab",
+        "<script>alert(1)</script>",
+        "'; DROP TABLE pyapi_data_records; --",
+        "%s {0} ${x} \\",
+        "\u200b",
+        "\U0010ffff",
+    ],
+)
+async def test_a_name_is_kept_as_it_was_sent(client: httpx.AsyncClient, owner: Account, name: str) -> None:
+    record = await create(client, owner, name=name)
+    assert (await client.get(f"/api/data/{record['id']}", headers=owner.headers)).json()["name"] == name
+
+
+@pytest.mark.parametrize("description", ["", "說明 🚀\n第二行", "x" * 100_000])
+async def test_a_description_is_kept_as_it_was_sent(
+    client: httpx.AsyncClient, owner: Account, description: str
+) -> None:
+    record = await create(client, owner, description=description)
+    assert (await client.get(f"/api/data/{record['id']}", headers=owner.headers)).json()["description"] == description
+
+
+@pytest.mark.parametrize("status", ["active", "inactive", "pending", "completed"])
+async def test_a_status_is_one_of_four_words(client: httpx.AsyncClient, owner: Account, status: str) -> None:
+    assert (await create(client, owner, status=status))["status"] == status
+
+
+FIELDS = [
+    ("name", '""'),
+    ("name", '" "'),
+    ("name", '"\\t\\r\\n"'),
+    ("name", '"\\u3000\\u00a0"'),
+    ("name", json.dumps("a" * 256)),
+    ("name", json.dumps("資" * 256)),
+    ("name", json.dumps("🚀" * 256, ensure_ascii=False)),
+    ("name", f'"a{NUL}"'),
+    ("name", f'"{NUL}"'),
+    ("name", f'"a{SURROGATE}"'),
+    ("name", '"\\udc00\\ud800"'),
+    ("name", "null"),
+    ("name", "1"),
+    ("name", "true"),
+    ("name", '["x"]'),
+    ("name", '{"x": 1}'),
+    ("description", f'"a{NUL}"'),
+    ("description", f'"{SURROGATE}"'),
+    ("description", "1"),
+    ("description", "[]"),
+    ("status", '"paused"'),
+    ("status", '"Active"'),
+    ("status", '" active"'),
+    ("status", '""'),
+    ("status", f'"active{NUL}"'),
+    ("status", f'"{SURROGATE}"'),
+    ("status", "null"),
+    ("status", "1"),
+    ("status", "[]"),
+    ("config", "[]"),
+    ("config", "[{}]"),
+    ("config", '"{}"'),
+    ("config", "1"),
+    ("config", "true"),
+]
+
+
+@pytest.mark.parametrize(("field", "value"), FIELDS)
+async def test_a_value_that_does_not_fit_is_named_and_not_stored(
+    client: httpx.AsyncClient, connection: AsyncConnection, owner: Account, field: str, value: str
+) -> None:
+    others = "" if field == "name" else '"name": "x", '
+    answer = await post(client, owner, f'{{{others}"{field}": {value}}}')
+    errors = assert_problem(answer, 422, "validation_failed")["errors"]
+    found = {"/".join(error["pointer"].split("/")[:3]) for error in errors}
+    assert (found, await count_records(connection)) == ({f"/body/{field}"}, 0)
+
+
+@pytest.mark.parametrize(("field", "value"), FIELDS)
+async def test_a_value_that_does_not_fit_is_not_taken_for_a_change(
+    client: httpx.AsyncClient, owner: Account, field: str, value: str
+) -> None:
+    record = await create(client, owner, description="說明", config={"a": 1})
+    path, headers = f"/api/data/{record['id']}", {**owner.headers, "Content-Type": JSON}
+    assert_problem(await client.put(path, content=f'{{"{field}": {value}}}', headers=headers), 422, "validation_failed")
+    assert (await client.get(path, headers=owner.headers)).json() == record
+
+
+# --- Configs ----------------------------------------------------------------------------------------------------------
+
+LARGEST_WHOLE_NUMBER = 10**308 - 1
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"source": "s3://bucket/來源", "時區": "Asia/Taipei", "🚀": ["🚀"]},
+        {"": "", " ": " ", "\t": "\t", "a.b": 1, "a/b~c": 2, "$ref": "#/x", "__proto__": {}, "\u007f": "\u007f"},
+        {"null": None, "true": True, "false": False, "zero": 0, "negative": -1, "float": 0.1, "list": [], "object": {}},
+        {"mixed": [1, "1", [None, {"a": [[]]}], {"b": {}}]},
+        {"large": 2**63, "larger": 2**64 + 1, "largest": LARGEST_WHOLE_NUMBER, "smallest": -LARGEST_WHOLE_NUMBER},
+        {"double": 1.7976931348623157e308, "tiny": 5e-324, "precise": 0.30000000000000004, "minus": -1.5e-10},
+        {"text": "x" * 200_000},
+        {"backslash": "\\u0000 \\ud800", "quotes": "\"'`", "control": "\u0001\u001f", "line": "\u2028\u2029"},
+        {"keys": {str(number): number for number in range(2000)}},
+        {"status": "active", "id": 7, "name": None, "config": {"config": {}}},
+    ],
+)
+async def test_a_config_is_kept_as_it_was_sent(
+    client: httpx.AsyncClient, owner: Account, config: dict[str, Any]
+) -> None:
+    record = await create(client, owner, config=config)
+    assert (await client.get(f"/api/data/{record['id']}", headers=owner.headers)).json()["config"] == config
+
+
+async def test_a_config_of_null_is_no_config(client: httpx.AsyncClient, owner: Account) -> None:
+    assert (await create(client, owner, config=None))["config"] is None
+
+
+@pytest.mark.parametrize("lists", [False, True], ids=["objects", "lists"])
+async def test_a_config_may_be_64_levels_deep(client: httpx.AsyncClient, owner: Account, lists: bool) -> None:
+    config = json.loads(nested(64, lists=lists))
+    record = await create(client, owner, config=config)
+    assert (await client.get(f"/api/data/{record['id']}", headers=owner.headers)).json()["config"] == config
+
+
+DEEP = {
+    f"{depth} {'lists' if lists else 'objects'}": nested(depth, lists=lists)
+    for depth in (65, 256, 900, 50_000)
+    for lists in (False, True)
+}
+
+
+@pytest.mark.parametrize("config", DEEP.values(), ids=DEEP)
+async def test_a_deeper_config_is_refused_and_not_stored(
+    client: httpx.AsyncClient, connection: AsyncConnection, owner: Account, config: str
+) -> None:
+    assert_problem(await post(client, owner, with_config(config)), 422, "validation_failed")
+    assert await count_records(connection) == 0
+
+
+async def test_what_is_too_deep_is_named(client: httpx.AsyncClient, owner: Account) -> None:
+    document = assert_problem(await post(client, owner, with_config(nested(65))), 422, "validation_failed")
+    assert document["errors"] == [{"detail": "Nest objects and lists at most 64 deep.", "pointer": "/body/config"}]
+
+
+async def test_a_deeper_config_is_not_taken_for_a_change(
+    client: httpx.AsyncClient, connection: AsyncConnection, owner: Account
+) -> None:
+    record = await create(client, owner, config={"a": 1})
+    headers = {**owner.headers, "Content-Type": JSON}
+    await client.put(f"/api/data/{record['id']}", content=f'{{"config": {nested(65)}}}', headers=headers)
+    assert await stored_config(connection, record["id"]) == '{"a": 1}'
+
+
+NOT_STORABLE = {
+    "NUL in a value": f'"{NUL}"',
+    "NUL in a longer value": f'"a{NUL}b"',
+    "high surrogate": f'"{SURROGATE}"',
+    "low surrogate": '"\\udfff"',
+    "surrogates in the wrong order": '"\\udc00\\ud800"',
+    "NaN": "NaN",
+    "Infinity": "Infinity",
+    "-Infinity": "-Infinity",
+    "1e400": "1e400",
+    "-1e400": "-1e400",
+    "1.8e308": "1.8e308",
+    "309 digits": str(10**308),
+    "-309 digits": str(-(10**308)),
+    "5000 digits": "9" * 5000,
+    "100000 digits": "9" * 100_000,
+}
+AROUND = {
+    "value": '{{"a": {}}}',
+    "value in a list": '{{"a": [1, [{}]]}}',
+    "value in an object": '{{"a": {{"b": {{"c": {}}}}}}}',
+    "under a sensitive key": '{{"password": {}}}',
+}
+
+
+@pytest.mark.parametrize("around", AROUND.values(), ids=AROUND)
+@pytest.mark.parametrize("value", NOT_STORABLE.values(), ids=NOT_STORABLE)
+async def test_what_cannot_be_stored_is_refused(
+    client: httpx.AsyncClient, connection: AsyncConnection, owner: Account, around: str, value: str
+) -> None:
+    assert_problem(await post(client, owner, with_config(around.format(value))), 422, "validation_failed")
+    assert await count_records(connection) == 0
+
+
+@pytest.mark.parametrize("key", [NUL, f"a{NUL}", SURROGATE, "\\udc00"])
+@pytest.mark.parametrize("around", ['{{"{}": 1}}', '{{"a": [{{"{}": 1}}]}}', '{{"a": {{"{}": {{}}}}}}'])
+async def test_a_key_that_cannot_be_stored_is_refused(
+    client: httpx.AsyncClient, connection: AsyncConnection, owner: Account, around: str, key: str
+) -> None:
+    assert_problem(await post(client, owner, with_config(around.format(key))), 422, "validation_failed")
+    assert await count_records(connection) == 0
+
+
+# --- Bodies -----------------------------------------------------------------------------------------------------------
+
+
+def padded(length: int) -> bytes:
+    """A valid body of this length."""
+    head, tail = b'{"name": "x", "description": "', b'"}'
+    return head + b"y" * (length - len(head) - len(tail)) + tail
+
+
+async def in_chunks(body: bytes) -> AsyncIterator[bytes]:
+    for begin in range(0, len(body), 65_536):
+        yield body[begin : begin + 65_536]
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_body_may_be_one_mebibyte(client: httpx.AsyncClient, owner: Account, chunked: bool) -> None:
+    content = in_chunks(padded(MIB)) if chunked else padded(MIB)
+    headers = {**owner.headers, "Content-Type": JSON}
+    assert (await client.post("/api/data/", content=content, headers=headers)).status_code == 201
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("length", [MIB + 1, 20 * MIB])
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
+async def test_a_larger_body_is_refused(
+    client: httpx.AsyncClient, connection: AsyncConnection, owner: Account, method: str, length: int, chunked: bool
+) -> None:
+    content = in_chunks(padded(length)) if chunked else padded(length)
+    headers = {**owner.headers, "Content-Type": JSON}
+    path = "/api/data/" if method == "POST" else "/api/data/1"
+    assert_problem(await client.request(method, path, content=content, headers=headers), 413, "payload_too_large")
+    assert await count_records(connection) == 0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        " ",
+        "{",
+        '{"name": "x"',
+        '{"name": "x"}}',
+        '{"name": "x",}',
+        "{'name': 'x'}",
+        '{"name": "x"} // comment',
+        '{"name": "a\nb"}',
+        "name=x",
+        "null",
+        "[]",
+        '[{"name": "x"}]',
+        '"x"',
+        "1",
+        '{"name": "x", "name": "y"}',
+        '{"name": "x", "config": {"a": 1, "a": 2}}',
+        '{"name": "x", "config": {"a": [{"b": 1, "b": 1}]}}',
+        '{"name": "x", "unknown": NaN}',
+        '{"name": "x", "\\ud800": 1}',
+        '{"name": "x", "\\u0000": 1}',
+        '{"name": "x", "' + "k" * 100_000 + '": 1}',
+        b"\xff\xfe",
+        b'{"name": "\xff"}',
+        b"\xef\xbb\xbf" + b'{"name": "x"}',
+        '{"name": "x"}'.encode("utf-16"),
+        b"\x00",
+        b"[" * 100_000,
+    ],
+)
+async def test_a_body_that_is_no_record_is_refused(
+    client: httpx.AsyncClient, connection: AsyncConnection, owner: Account, body: str | bytes
+) -> None:
+    assert_problem(await post(client, owner, body), 422, "validation_failed")
+    assert await count_records(connection) == 0
+
+
+@pytest.mark.parametrize(
+    "content_type", [JSON, "application/json; charset=utf-8", "APPLICATION/JSON", "application/vnd.api+json"]
+)
+async def test_types_that_are_json(client: httpx.AsyncClient, owner: Account, content_type: str) -> None:
+    assert (await post(client, owner, '{"name": "x"}', content_type)).status_code == 201
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "",
+        "text/plain",
+        "text/json",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+        "json",
+        "*/*",
+    ],
+)
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
+async def test_other_types_are_refused(
+    client: httpx.AsyncClient, connection: AsyncConnection, owner: Account, method: str, content_type: str
+) -> None:
+    path = "/api/data/" if method == "POST" else "/api/data/1"
+    headers = {**owner.headers, "Content-Type": content_type}
+    answer = await client.request(method, path, content='{"name": "x"}', headers=headers)
+    assert_problem(answer, 415, "unsupported_media_type")
+    assert await count_records(connection) == 0
+
+
+# --- Ids --------------------------------------------------------------------------------------------------------------
+
+METHODS = pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
+
+
+async def with_id(client: httpx.AsyncClient, owner: Account, method: str, record_id: str) -> httpx.Response:
+    body = {"name": "x"} if method in {"PUT", "PATCH"} else None
+    return await client.request(method, f"/api/data/{record_id}", json=body, headers=owner.headers)
+
+
+@METHODS
+@pytest.mark.parametrize(
+    "record_id",
+    [
+        "0",
+        "-1",
+        "2147483648",
+        "9223372036854775808",
+        "9" * 5000,
+        "abc",
+        "1.5",
+        "1e3",
+        "0x1",
+        "%00",
+        "%20",
+        "null",
+        "1,2",
+    ],
+)
+async def test_an_id_that_cannot_be_is_refused(
+    client: httpx.AsyncClient, owner: Account, method: str, record_id: str
+) -> None:
+    errors = assert_problem(await with_id(client, owner, method, record_id), 422, "validation_failed")["errors"]
+    assert [error["pointer"] for error in errors] == ["/path/data_id"]
+
+
+@METHODS
+async def test_the_largest_id_is_one_that_may_be(client: httpx.AsyncClient, owner: Account, method: str) -> None:
+    assert_problem(await with_id(client, owner, method, "2147483647"), 404, "not_found")
