@@ -223,7 +223,7 @@ def explain(error: BaseException, url: URL) -> str:
         reason = "the server does not answer"
     elif isinstance(cause, OSError):
         # asyncio puts the address into strerror; a failed look-up of a name has a number of its own, below zero.
-        words = os.strerror(cause.errno) if (cause.errno or 0) > 0 else cause.strerror
+        words = os.strerror(cause.errno) if cause.errno is not None and cause.errno > 0 else cause.strerror
         reason = f"the server cannot be reached ({words or type(cause).__name__})"
     else:
         reason = f"the connection failed ({type(cause).__name__})"

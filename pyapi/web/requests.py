@@ -65,7 +65,7 @@ def _finite(digits: str) -> float:
 
 
 def _bounded(digits: str) -> int:
-    return int(digits) if len(digits) <= MAX_DIGITS else _refuse("a number is too large")
+    return int(digits) if len(digits.lstrip("-")) <= MAX_DIGITS else _refuse("a number is too large")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -27,8 +27,10 @@ PYAPI = (sys.executable, "-m", "pyapi")
 # The commands of the seed's README; `{port}` is filled in by RunningServer.
 FACTORY = "pyapi.web.application:get_app"
 UVICORN = (str(SCRIPTS / "uvicorn"), FACTORY, "--host", "127.0.0.1", "--port", "{port}")
-GUNICORN = (str(SCRIPTS / "gunicorn"), FACTORY, "--worker-class", "uvicorn.workers.UvicornWorker")
-GUNICORN += ("--bind", "127.0.0.1:{port}")
+GUNICORN = (
+    *(str(SCRIPTS / "gunicorn"), FACTORY, "--worker-class", "uvicorn.workers.UvicornWorker"),
+    *("--bind", "127.0.0.1:{port}"),
+)
 START_SECONDS = 60
 STOP_SECONDS = 45
 
@@ -116,12 +118,26 @@ class RunningServer:
     def client(self, **options: Any) -> httpx.AsyncClient:
         return httpx.AsyncClient(base_url=self.url, **{"timeout": 30, "trust_env": False, **options})
 
-    def forgetful_client(self) -> httpx.AsyncClient:
-        """Opens a new connection for each request."""
-        return self.client(limits=httpx.Limits(max_keepalive_connections=0))
-
     def workers(self) -> list[int]:
+        """Pids of the processes that answer."""
         return [pid for pid in children(self.process.pid) if b"postgres" not in command_line(pid)]
+
+    @contextlib.contextmanager
+    def answered_by(self, worker: int) -> Iterator[httpx.AsyncClient]:
+        """Gives a client whose connections this worker takes: all others sleep.
+
+        A connection stays with its worker, also when the others are awake again.
+        """
+        others = [pid for pid in self.workers() if pid != worker]
+        try:
+            for pid in others:
+                os.kill(pid, signal.SIGSTOP)
+            while any(state(pid) != "T" for pid in others):
+                time.sleep(0.001)
+            yield self.client(limits=httpx.Limits(keepalive_expiry=None))
+        finally:
+            for pid in others:
+                os.kill(pid, signal.SIGCONT)
 
     def terminate(self) -> int:
         """Ask it to end; its exit status."""
@@ -143,15 +159,22 @@ class RunningServer:
             self.process.wait()
 
 
+def _stat(pid: int | str) -> list[str]:
+    """State, parent and so on; "pid (name) state ppid ...": the name may hold spaces and parentheses."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return ["gone", "0"]
+
+
+def state(pid: int) -> str:
+    """One letter, see proc(5)."""
+    return _stat(pid)[0]
+
+
 def children(pid: int) -> list[int]:
     """Pids of the direct children of a process."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            # "pid (name) state ppid ...": the name may hold spaces and parentheses.
-            if int(stat.read_text().rpartition(")")[2].split()[1]) == pid:
-                found.append(int(stat.parent.name))
-    return sorted(found)
+    pids = [path.name for path in Path("/proc").iterdir() if path.name.isdigit()]
+    return sorted(int(found) for found in pids if _stat(found)[1] == str(pid))
 
 
 def command_line(pid: int) -> bytes:

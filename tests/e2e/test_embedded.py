@@ -37,7 +37,8 @@ class Holder:
     """A process that runs `embedded_holder.py`, and what it says."""
 
     def __init__(self, folder: Path, *options: str, python: str = sys.executable, path: str = "", **more: Any) -> None:
-        environment = os.environ | {"PYTHONPATH": f"{path}:{ROOT}" if path else str(ROOT)}
+        places = (path, str(ROOT), os.environ.get("PYTHONPATH", ""))
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, places))}
         self.process = subprocess.Popen(
             [python, str(Path(__file__).with_name("embedded_holder.py")), str(folder), *options],
             stdin=subprocess.PIPE,

@@ -155,7 +155,7 @@ LARGEST_WHOLE_NUMBER = 10**308 - 1
         {"null": None, "true": True, "false": False, "zero": 0, "negative": -1, "float": 0.1, "list": [], "object": {}},
         {"mixed": [1, "1", [None, {"a": [[]]}], {"b": {}}]},
         {"large": 2**63, "larger": 2**64 + 1, "largest": LARGEST_WHOLE_NUMBER, "smallest": -LARGEST_WHOLE_NUMBER},
-        {"double": 1.7976931348623157e308, "tiny": 5e-324, "precise": 0.30000000000000004, "minus": -1.5e-10},
+        {"double": 123456789012345680.0, "tiny": 5e-324, "precise": 0.30000000000000004, "minus": -1.5e-10},
         {"text": "x" * 200_000},
         {"backslash": "\\u0000 \\ud800", "quotes": "\"'`", "control": "\u0001\u001f", "line": "\u2028\u2029"},
         {"keys": {str(number): number for number in range(2000)}},
@@ -171,6 +171,27 @@ async def test_a_config_is_kept_as_it_was_sent(
 
 async def test_a_config_of_null_is_no_config(client: httpx.AsyncClient, owner: Account) -> None:
     assert (await create(client, owner, config=None))["config"] is None
+
+
+async def test_a_large_float_is_the_same_double_when_it_is_read(client: httpx.AsyncClient, owner: Account) -> None:
+    """PostgreSQL writes all its digits; to a reader of JSON that is the same number."""
+    record = await create(client, owner, config={"a": 9.999999999999999e307})
+    assert float(record["config"]["a"]) == 9.999999999999999e307
+
+
+async def test_a_large_float_can_be_sent_back_as_it_was_answered(client: httpx.AsyncClient, owner: Account) -> None:
+    record = await create(client, owner, config={"a": -9.999999999999999e307})
+    path = f"/api/data/{record['id']}"
+    answer = await client.put(path, json={"config": record["config"]}, headers=owner.headers)
+    assert answer.json() == record
+
+
+@pytest.mark.parametrize(("values", "status"), [(10_000, 201), (10_001, 422)])
+async def test_a_config_may_hold_ten_thousand_values(
+    client: httpx.AsyncClient, owner: Account, values: int, status: int
+) -> None:
+    answer = await post(client, owner, with_config(json.dumps({"list": [1] * (values - 1)})))
+    assert answer.status_code == status
 
 
 @pytest.mark.parametrize("lists", [False, True], ids=["objects", "lists"])
@@ -221,6 +242,8 @@ NOT_STORABLE = {
     "1e400": "1e400",
     "-1e400": "-1e400",
     "1.8e308": "1.8e308",
+    "1e308": "1e308",
+    "largest double": "1.7976931348623157e308",
     "309 digits": str(10**308),
     "-309 digits": str(-(10**308)),
     "5000 digits": "9" * 5000,
