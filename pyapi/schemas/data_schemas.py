@@ -25,7 +25,7 @@ _EXAMPLE_CONFIG: JsonDict = {
 
 
 def _known_order(text: str) -> str:
-    if not re.match(_ORDER_PATTERN, text):
+    if not re.fullmatch(_ORDER_PATTERN, text):
         raise ValueError(
             f"write one to five of {', '.join(SORTABLE)}, separated by commas, '-' before one for descending"
         )

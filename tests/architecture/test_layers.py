@@ -26,6 +26,19 @@ def test_one_module_commits() -> None:
     assert committing == ["db/dependencies.py"]
 
 
+def names_http_exception(path: Path) -> bool:
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    imported = {alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names}
+    return "HTTPException" in imported or any(
+        isinstance(node, ast.Attribute) and node.attr == "HTTPException" for node in nodes
+    )
+
+
+def test_only_the_renderer_of_problems_knows_the_exception_of_the_framework() -> None:
+    knowing = [path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") if names_http_exception(path)]
+    assert knowing == ["web/problems.py"]
+
+
 def handlers() -> list[tuple[str, ast.AsyncFunctionDef]]:
     return [
         (f"{path.stem}.{node.name}", node)

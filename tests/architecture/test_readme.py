@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
 
 from pyapi.settings import Settings, render_env_example, variable_name
 from pyapi.web.application import get_app
@@ -41,6 +42,19 @@ def test_the_route_tables_are_the_routes(readme: Path) -> None:
         (method.upper(), path) for path, operations in app().openapi()["paths"].items() for method in operations
     }
     assert set(ROUTE.findall(readme.read_text(encoding="utf-8"))) == documented | PAGES
+
+
+def test_no_other_route_is_served() -> None:
+    """What the OpenAPI document leaves out: the pages, what they load, and the records without the slash."""
+    hidden = {
+        (method, route.path)
+        for route in iter_route_contexts(app().routes)
+        if not route.include_in_schema
+        for method in (route.methods or ())
+        if method != "HEAD"
+    }
+    others = {("GET", "/api/static/{path:path}"), ("GET", "/api/data"), ("POST", "/api/data")}
+    assert hidden == PAGES | others
 
 
 def commands(readme: Path) -> list[str]:

@@ -1,5 +1,7 @@
 """`python -m pyapi` in an empty folder, with no setting but a port: the first minutes of a newcomer, and the worst."""
 
+import os
+import signal
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.conftest import PYAPI, Finished, RunningServer, free_port, run_command
+from tests.e2e.conftest import PYAPI, STOP_SECONDS, Finished, RunningServer, free_port, run_command
 from tests.integration.conftest import PASSWORD
 
 MEMBER = {"username": "newcomer", "password": PASSWORD}
@@ -16,7 +18,7 @@ MEMBER = {"username": "newcomer", "password": PASSWORD}
 
 @dataclass(frozen=True)
 class Life:
-    """What one folder has seen: a start, two more that must fail, an orderly stop, a start, a kill -9, a start."""
+    """What one folder has seen: a start, two more that must fail, a stop, a start, a kill -9, a start, a Ctrl-C."""
 
     folder: Path
     first: RunningServer
@@ -29,6 +31,8 @@ class Life:
     token_after_stop: httpx.Response
     after_kill: httpx.Response
     token_after_kill: httpx.Response
+    interrupted: int
+    last: RunningServer
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +71,14 @@ def life(servers: list[RunningServer], tmp_path_factory: pytest.TempPathFactory)
     second = start()
     after_stop = look(second)
     second.kill()
-    after_kill = look(start(second.port))
-    return Life(folder, first, health, same_folder, same_port, second_folder, stopped, *after_stop, *after_kill)
+    last = start(second.port)
+    after_kill = look(last)
+    os.killpg(last.process.pid, signal.SIGINT)
+    interrupted = last.process.wait(STOP_SECONDS)
+    return Life(
+        *(folder, first, health, same_folder, same_port, second_folder, stopped),
+        *(*after_stop, *after_kill, interrupted, last),
+    )
 
 
 def test_the_banner_says_where_everything_is(life: Life) -> None:
@@ -139,3 +149,11 @@ def test_a_record_survives_a_kill(life: Life) -> None:
 
 def test_a_login_survives_a_kill(life: Life) -> None:
     assert (life.token_after_kill.status_code, life.token_after_kill.json()["username"]) == (200, "newcomer")
+
+
+def test_ctrl_c_ends_it_in_order(life: Life) -> None:
+    assert life.interrupted == 0
+
+
+def test_ctrl_c_shows_no_traceback(life: Life) -> None:
+    assert "Traceback" not in life.last.output + life.last.log
