@@ -106,7 +106,7 @@ Config = Annotated[
         {
             "type": "object",
             "additionalProperties": True,
-            "description": f"Any JSON, at most {MAX_DEPTH} deep and of at most {MAX_VALUES:,} values.",
+            "description": f"Any JSON, at most {MAX_DEPTH} deep, of {MAX_VALUES:,} values, with numbers below 1e308.",
         }
     ),
 ]

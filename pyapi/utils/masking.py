@@ -509,8 +509,6 @@ class _Restoration:
         if new == MASK:
             if masked != MASK:
                 self._refuse(NOTHING_STORED, place)
-            elif stored == MASK:
-                return new
             elif place.moved:
                 self._refuse(TARGET_CHANGED, place)
             elif not _is_storable(stored, place.depth):

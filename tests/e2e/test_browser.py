@@ -3,7 +3,7 @@
 import os
 import re
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 import httpx
@@ -66,7 +66,7 @@ async def test_a_docs_page_loads_from_this_server_only(
 
 
 @pytest.fixture
-def swagger_user(shared_server: RunningServer) -> Iterator[str]:
+def swagger_user(shared_server: RunningServer) -> str:
     username = "swagger_user"
     body = {"username": username, "email": "swagger@example.com", "password": PASSWORD}
     httpx.post(f"{shared_server.url}/api/auth/register", json=body).raise_for_status()

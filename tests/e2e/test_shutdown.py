@@ -17,7 +17,7 @@ from tests.integration.conftest import PASSWORD
 
 GRACE_SECONDS = 20
 LOGINS = 4
-CHANGES = 4
+CHANGES = 2
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
 
 
@@ -58,10 +58,11 @@ async def end_busy(server: RunningServer, client: httpx.AsyncClient) -> End:
     async def login() -> httpx.Response:
         return await client.post("/api/auth/login", json={"username": "busy", "password": PASSWORD})
 
+    await asyncio.gather(*(change(number) for number in range(CHANGES)))  # opens the connections
     async with database.transaction():
         await database.execute("SELECT FROM pyapi_data_records FOR UPDATE")
         changes = asyncio.gather(*(change(number) for number in range(CHANGES)))
-        while await database.fetchval(WAITING) < CHANGES:
+        while await database.fetchval(WAITING) < CHANGES and not changes.done():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         logins = asyncio.gather(*(login() for _ in range(LOGINS)))
         await asyncio.sleep(0.05)  # the logins are on their way

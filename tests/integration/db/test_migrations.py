@@ -229,13 +229,11 @@ MIGRATE_AT_ONCE = """
 import asyncio, multiprocessing, sys
 from pyapi.db.migrations import prepare_schema
 
-def migrate(barrier):
-    barrier.wait()
+def migrate():
     asyncio.run(prepare_schema(sys.argv[1], migrate=True))
 
 context = multiprocessing.get_context("fork")
-barrier = context.Barrier(int(sys.argv[2]))
-processes = [context.Process(target=migrate, args=[barrier]) for _ in range(barrier.parties)]
+processes = [context.Process(target=migrate) for _ in range(int(sys.argv[2]))]
 for process in processes:
     process.start()
 for process in processes:
@@ -244,9 +242,21 @@ print([process.exitcode for process in processes])
 """
 
 
+WAITING = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND application_name = 'pyapi' AND wait_event_type = 'Lock'
+"""
+
+
 async def test_of_many_that_migrate_at_once_one_does_and_all_succeed(empty_url: str, empty: AsyncEngine) -> None:
+    """All have found the database empty before the first may begin: the name of their first table is taken so long."""
     arguments = (sys.executable, "-c", MIGRATE_AT_ONCE, empty_url, str(STARTED_AT_ONCE))
-    process = await asyncio.create_subprocess_exec(*arguments, stdout=asyncio.subprocess.PIPE)
+    async with empty.connect() as blocker:
+        await blocker.execute(text("CREATE TABLE pyapi_alembic_version (version_num text)"))
+        process = await asyncio.create_subprocess_exec(*arguments, stdout=asyncio.subprocess.PIPE)
+        while await rows(empty, WAITING) != [STARTED_AT_ONCE]:
+            assert process.returncode is None
+        await blocker.rollback()
     statuses, _ = await process.communicate()
     versions = await rows(empty, "SELECT version_num FROM pyapi_alembic_version")
     assert (json.loads(statuses), versions) == ([0] * STARTED_AT_ONCE, [head_revision()])
