@@ -50,7 +50,8 @@ def configure_logging(*, level: str, style: LogFormat) -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = not name.endswith(".access")  # every request has its line already
-    logging.getLogger("alembic").setLevel("WARNING")
+    for name in ("alembic", "watchfiles"):  # each step of a migration, each file that a reloader sees
+        logging.getLogger(name).setLevel("WARNING")
 
 
 def _renderers(*, as_json: bool) -> Sequence[structlog.typing.Processor]:
