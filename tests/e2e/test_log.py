@@ -85,7 +85,8 @@ async def tell_secrets(client: httpx.AsyncClient) -> dict[str, str]:
     await client.get(f"/api/data/?q={IN_CONFIG[1]}&token={second['access_token']}", headers=signed_in)
     await client.get("/api/auth/me", headers={"Authorization": f"Basic {PASSWORD}"})
     await client.get("/api/auth/me", headers={"X-Request-ID": f"a {PASSWORD}", "User-Agent": second["access_token"]})
-    await client.post("/api/auth/refresh", content=f'{{"refresh_token": "{second["refresh_token"]}"', headers=signed_in)
+    broken = f'{{"refresh_token": "{second["refresh_token"]}"'
+    await client.post("/api/auth/refresh", content=broken, headers={"Content-Type": "application/json"})
 
     passwords = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
     await client.post("/api/auth/change-password", json=passwords, headers=signed_in)
@@ -115,7 +116,7 @@ def test_what_was_sent_has_worked(story: Story) -> None:
     """Else there would be no secret to be found."""
     found = {answer.status_code for answer in story.answers}
 
-    assert found == {200, 201, 400, 401, 409, 422, 503}
+    assert found == {200, 201, 401, 409, 422, 503}
 
 
 @pytest.mark.parametrize("name", SECRETS)

@@ -422,6 +422,20 @@ def test_masking_twice_is_masking_once(text: str) -> None:
     assert mask_text(masked) == masked
 
 
+words = st.text(alphabet="aZ09._-", min_size=1, max_size=6)
+plain_urls = st.tuples(
+    *(st.sampled_from(["postgresql", "jdbc:mysql", "jdbc:oracle:thin", "x+y"]), st.just("://"), words, st.just(":")),
+    *(st.text(alphabet="aZ09._-~%!$^*+", min_size=1, max_size=6), st.just("@"), words),
+    st.sampled_from(["", ":5432", "/", "/db", ":1/a/b"]),
+).map("".join)
+
+
+@given(plain_urls)
+def test_the_short_way_through_a_plain_url_hides_what_the_long_way_hides(url: str) -> None:
+    assert masking._PLAIN_URL.fullmatch(url)
+    assert mask_text(url) == masking._hide(url, masking._secrets(url))
+
+
 middles = st.text(alphabet="aZ09/@:#?", max_size=12)
 PLACES = (
     *("postgresql://user:{}@host:5432/db", "https://user:{}@host/p@x", "redis://:{}@host", "mysql://a@b:{}@h/d?x=y"),

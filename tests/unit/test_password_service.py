@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from pyapi.exceptions import Busy
+from pyapi.exceptions import Busy, ValidationFailed
 from pyapi.services.password_service import PasswordService
 from pyapi.utils.auth import PasswordHasher
 
@@ -71,6 +71,27 @@ async def test_a_wrong_password_does_not_fit() -> None:
     service.close()
 
 
+async def test_a_weak_password_is_refused_where_it_was_written() -> None:
+    service = PasswordService(HASHER, threads=1)
+    with pytest.raises(ValidationFailed) as refused:
+        await service.require_strong("password", pointer="/body/new_password", user_inputs=[])
+    service.close()
+    assert [error.pointer for error in refused.value.errors] == ["/body/new_password"]
+
+
+async def test_a_password_of_the_author_s_own_words_is_refused() -> None:
+    service = PasswordService(HASHER, threads=1)
+    with pytest.raises(ValidationFailed):
+        await service.require_strong("xiaoming.wang1", pointer="/password", user_inputs=["Xiaoming Wang"])
+    service.close()
+
+
+async def test_a_strong_password_passes() -> None:
+    service = PasswordService(HASHER, threads=1)
+    await service.require_strong(PASSWORD, pointer="/password", user_inputs=["Xiaoming Wang"])
+    service.close()
+
+
 @pytest.mark.parametrize(("rounds", "needed"), [(4, False), (5, True)])
 async def test_needs_rehash_is_the_hasher_s(rounds: int, needed: bool) -> None:
     service = PasswordService(HASHER, threads=1)
@@ -89,6 +110,12 @@ async def test_a_full_queue_refuses_hashing_as_well(hasher: HeldHasher, service:
     await fill(service)
     with pytest.raises(Busy):
         await service.hash(PASSWORD)
+
+
+async def test_a_full_queue_refuses_judging_as_well(hasher: HeldHasher, service: PasswordService) -> None:
+    await fill(service)
+    with pytest.raises(Busy):
+        await service.require_strong(PASSWORD, pointer="/password", user_inputs=[])
 
 
 async def test_whoever_waited_is_served(hasher: HeldHasher, service: PasswordService) -> None:
