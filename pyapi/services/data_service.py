@@ -26,7 +26,8 @@ from pyapi.schemas.data_schemas import (
 )
 from pyapi.schemas.paging import decode_cursor, encode_cursor
 from pyapi.services.auth_service import Caller
-from pyapi.utils.masking import mask_secrets, restore_secrets
+from pyapi.utils.masking import mask_secrets
+from pyapi.utils.unmasking import restore_secrets
 
 log = structlog.get_logger(__name__)
 

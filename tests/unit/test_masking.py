@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyapi.utils import masking
-from pyapi.utils.masking import CUT, JSON, MASK, is_sensitive_key, mask_secrets, mask_text
+from pyapi.utils import credentials, unmasking
+from pyapi.utils.credentials import MASK, is_sensitive_key, mask_text
+from pyapi.utils.masking import CUT, JSON, mask_secrets
 
 
 def restore_secrets(new: Any, stored: Any) -> Any:
-    return masking.restore_secrets(new, stored)  # `Any`: a list[str] is no list[JSON] to mypy
+    return unmasking.restore_secrets(new, stored)  # `Any`: a list[str] is no list[JSON] to mypy
 
 
 # --- Names of keys ----------------------------------------------------------------------------------------------------
@@ -48,9 +49,9 @@ def test_short_words_do_not_match_inside_other_words(key: str) -> None:
 
 
 def test_the_cache_keeps_no_long_keys() -> None:
-    before = masking._is_sensitive.cache_info().currsize
+    before = credentials._is_sensitive.cache_info().currsize
     assert is_sensitive_key("x" * 1_000_000 + "password")
-    assert masking._is_sensitive.cache_info().currsize == before
+    assert credentials._is_sensitive.cache_info().currsize == before
 
 
 # --- Texts ------------------------------------------------------------------------------------------------------------
@@ -432,8 +433,8 @@ plain_urls = st.tuples(
 
 @given(plain_urls)
 def test_the_short_way_through_a_plain_url_hides_what_the_long_way_hides(url: str) -> None:
-    assert masking._PLAIN_URL.fullmatch(url)
-    assert mask_text(url) == masking._hide(url, masking._secrets(url))
+    assert credentials._PLAIN_URL.fullmatch(url)
+    assert mask_text(url) == credentials.hide_secrets(url, credentials.find_secrets(url))
 
 
 middles = st.text(alphabet="aZ09/@:#?", max_size=12)
@@ -642,7 +643,7 @@ def test_a_mask_is_ordinary_text_where_nothing_would_be_hidden() -> None:
     "stored", [None, True, "", 1, [], {}, {"password": None}, {"password": True}, {"password": ""}]
 )
 def test_a_mask_without_a_stored_secret_is_an_error(new: Any, pointer: str, stored: Any) -> None:
-    assert errors_of(new, stored) == [(pointer, masking.NOTHING_STORED)]
+    assert errors_of(new, stored) == [(pointer, unmasking.NOTHING_STORED)]
 
 
 def test_a_mask_that_is_stored_as_such_is_ordinary_text() -> None:
@@ -653,7 +654,7 @@ def test_a_mask_that_is_stored_as_such_is_ordinary_text() -> None:
 def test_a_secret_does_not_follow_to_another_name_or_another_place() -> None:
     stored = {"a": {"password": "p"}, "b": {}}
     for new in ({"a": {"passwd": MASK}}, {"b": {"password": MASK}}, {"c": {"password": MASK}}, {"password": MASK}):
-        assert [detail for _, detail in errors_of(new, stored)] == [masking.NOTHING_STORED]
+        assert [detail for _, detail in errors_of(new, stored)] == [unmasking.NOTHING_STORED]
 
 
 @pytest.mark.parametrize(
@@ -661,9 +662,9 @@ def test_a_secret_does_not_follow_to_another_name_or_another_place() -> None:
 )
 def test_a_secret_stays_with_its_host(host: str) -> None:
     stored = {host: "h1", "password": "p"}
-    assert errors_of({host: "h2", "password": MASK}, stored) == [("/password", masking.TARGET_CHANGED)]
-    assert errors_of({"password": MASK}, stored) == [("/password", masking.TARGET_CHANGED)]
-    assert errors_of({host: "h1", "password": MASK}, {"password": "p"}) == [("/password", masking.TARGET_CHANGED)]
+    assert errors_of({host: "h2", "password": MASK}, stored) == [("/password", unmasking.TARGET_CHANGED)]
+    assert errors_of({"password": MASK}, stored) == [("/password", unmasking.TARGET_CHANGED)]
+    assert errors_of({host: "h1", "password": MASK}, {"password": "p"}) == [("/password", unmasking.TARGET_CHANGED)]
     assert errors_of({host: "h2", "password": "p"}, stored) == []
     assert restore_secrets({host: "h1", "password": MASK, "x": 1}, stored) == ({**stored, "x": 1}, [])
 
@@ -674,7 +675,7 @@ def test_a_secret_stays_with_its_host(host: str) -> None:
 )
 def test_a_secret_stays_with_its_address_and_user(name: str) -> None:
     stored = {name: "a", "token": "t"}
-    assert errors_of({name: "b", "token": MASK}, stored) == [("/token", masking.TARGET_CHANGED)]
+    assert errors_of({name: "b", "token": MASK}, stored) == [("/token", unmasking.TARGET_CHANGED)]
 
 
 @pytest.mark.parametrize("name", ["table", "database", "schema", "report", "export", "supported", "ghost", "batch"])
@@ -684,7 +685,7 @@ def test_other_fields_may_change_beside_a_secret(name: str) -> None:
 
 
 def test_a_port_that_turns_from_a_number_into_true_has_changed() -> None:
-    assert errors_of({"port": True, "token": MASK}, {"port": 1, "token": "t"}) == [("/token", masking.TARGET_CHANGED)]
+    assert errors_of({"port": True, "token": MASK}, {"port": 1, "token": "t"}) == [("/token", unmasking.TARGET_CHANGED)]
 
 
 def test_an_address_counts_for_the_secrets_below_it_and_not_for_those_beside_it() -> None:
@@ -695,8 +696,8 @@ def test_an_address_counts_for_the_secrets_below_it_and_not_for_those_beside_it(
     new: Any = mask_secrets(stored)
     new["a"]["host"] = "evil"
     assert errors_of(new, stored) == [
-        ("/a/auth/0/token", masking.TARGET_CHANGED),
-        ("/a/header", masking.TARGET_CHANGED),
+        ("/a/auth/0/token", unmasking.TARGET_CHANGED),
+        ("/a/header", unmasking.TARGET_CHANGED),
     ]
 
 
@@ -704,7 +705,7 @@ def test_an_address_that_holds_a_secret_itself_counts_as_it_is_shown_or_as_it_is
     stored = {"url": "https://u:p@h/x", "token": "t"}
     assert restore_secrets({"url": "https://u:***@h/x", "token": MASK}, stored) == (stored, [])
     assert restore_secrets({"url": "https://u:p@h/x", "token": MASK}, stored) == (stored, [])
-    assert errors_of({"url": "https://u:q@evil/x", "token": MASK}, stored) == [("/token", masking.TARGET_CHANGED)]
+    assert errors_of({"url": "https://u:q@evil/x", "token": MASK}, stored) == [("/token", unmasking.TARGET_CHANGED)]
 
 
 def test_a_url_says_itself_where_its_password_goes() -> None:
@@ -712,7 +713,7 @@ def test_a_url_says_itself_where_its_password_goes() -> None:
     assert restore_secrets({"user": "b", "source": "postgresql://u:***@h/db"}, stored) == ({**stored, "user": "b"}, [])
     without_host = {"host": "a", "source": "postgresql:///db?password=p"}
     new = {"host": "b", "source": "postgresql:///db?password=***"}
-    assert errors_of(new, without_host) == [("/source", masking.TARGET_CHANGED)]
+    assert errors_of(new, without_host) == [("/source", unmasking.TARGET_CHANGED)]
 
 
 URL = "postgresql://etl:p@w/x@h:5432/db?sslmode=require&sslpassword=q"
@@ -772,7 +773,7 @@ def test_the_path_of_a_url_may_change_around_its_password(new: str, restored: st
 )
 def test_a_password_does_not_go_to_another_server(new: str) -> None:
     restored, errors = restore_secrets([new], [URL])
-    assert [(error.pointer, error.detail) for error in errors] == [("/0", masking.TEXT_CHANGED)]
+    assert [(error.pointer, error.detail) for error in errors] == [("/0", unmasking.TEXT_CHANGED)]
     assert restored == [new]
 
 
@@ -796,7 +797,7 @@ def test_a_password_does_not_go_to_another_server(new: str) -> None:
     ],
 )
 def test_a_text_that_changed_around_its_secret_wants_the_secret_again(stored: str, new: str) -> None:
-    assert errors_of([new], [stored]) == [("/0", masking.TEXT_CHANGED)]
+    assert errors_of([new], [stored]) == [("/0", unmasking.TEXT_CHANGED)]
 
 
 @pytest.mark.parametrize(
@@ -852,7 +853,7 @@ def test_a_list_of_urls_may_be_rearranged() -> None:
     stored = ["postgresql://u:p1@h1/db", "postgresql://u:p2@h2/db"]
     assert restore_secrets(["postgresql://u:***@h2/db"], stored) == (stored[1:], [])
     assert restore_secrets(["x", "postgresql://u:***@h1/db"], stored) == (["x", stored[0]], [])
-    assert errors_of(["postgresql://u:***@h1/other", "x", "y"], stored) == [("/0", masking.NOTHING_STORED)]
+    assert errors_of(["postgresql://u:***@h1/other", "x", "y"], stored) == [("/0", unmasking.NOTHING_STORED)]
 
 
 def test_entries_that_look_alike_keep_their_order() -> None:
@@ -865,8 +866,8 @@ def test_entries_that_look_alike_keep_their_order() -> None:
 
 def test_when_one_of_two_lookalikes_goes_nobody_knows_which() -> None:
     stored = [{"token": "1"}, {"token": "2"}]
-    assert errors_of([{"token": MASK}], stored) == [("/0", masking.LOOK_ALIKE)]
-    assert errors_of([{"token": MASK}] * 3, stored) == [(f"/{index}", masking.LOOK_ALIKE) for index in range(3)]
+    assert errors_of([{"token": MASK}], stored) == [("/0", unmasking.LOOK_ALIKE)]
+    assert errors_of([{"token": MASK}] * 3, stored) == [(f"/{index}", unmasking.LOOK_ALIKE) for index in range(3)]
     assert restore_secrets(["x", {"token": MASK}], stored) == (["x", {"token": "2"}], [])
     same = [{"token": "1"}, {"token": "1"}]
     assert restore_secrets([{"token": MASK}], same) == ([{"token": "1"}], [])
@@ -884,7 +885,7 @@ def test_one_and_true_are_different_entries() -> None:
 def test_what_is_too_deep_is_neither_lost_nor_written_back() -> None:
     stored = {"token": nested(64), "a": nested(64)}
     refused = errors_of(mask_secrets(stored), stored)
-    assert [detail for _, detail in refused] == [masking.NOT_STORABLE] * 2
+    assert [detail for _, detail in refused] == [unmasking.NOT_STORABLE] * 2
     assert refused[0][0] == "/token"
     assert refused[1][0].startswith("/a/0/a/0/")
     assert errors_of({"token": MASK}, {"token": nested(63)}) == []
@@ -901,7 +902,7 @@ def test_rows_of_any_depth_are_walked_without_recursion() -> None:
 
 def test_infinity_is_not_written_back() -> None:
     stored = {"token": [math.inf], "a": math.inf, "pwd": math.inf, "password": "p"}
-    assert errors_of({"token": MASK}, stored) == [("/token", masking.NOT_STORABLE)]
+    assert errors_of({"token": MASK}, stored) == [("/token", unmasking.NOT_STORABLE)]
     new = {"a": None, "pwd": None, "password": MASK}
     assert restore_secrets(new, stored) == ({"a": None, "pwd": None, "password": "p"}, [])
 
