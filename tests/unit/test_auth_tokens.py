@@ -506,7 +506,9 @@ def test_key_is_taken_as_it_is(key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["", PUBLIC_PEM, PRIVATE_PEM, "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAB", "\ud800" * 40], ids=ascii
+    "key",
+    ["", PUBLIC_PEM, PRIVATE_PEM, "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAB", "\ud800" * 40],
+    ids=["empty", "public PEM", "private PEM", "SSH", "lone surrogates"],
 )
 def test_signer_refuses_a_key_anyone_may_know(key: str) -> None:
     for arguments in ({"key": key}, {"key": KEY, "previous_key": key}):
