@@ -15,6 +15,11 @@ from pyapi.db.engine import create_engine, parse_database_url
 from pyapi.db.migrations import upgrade
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes minutes begins before the other tests and is asked for its result after them."""
+    items.sort(key=lambda item: (item.get_closest_marker("first") is None, item.get_closest_marker("last") is not None))
+
+
 @dataclass
 class PostgresServer:
     """A server on which tests may make and drop databases."""

@@ -37,8 +37,9 @@ class Run:
         command = ["-m", "schemathesis.cli", "--config-file", "tests/e2e/schemathesis.toml", "run"]
         options = [f"--max-examples={EXAMPLES}", "--seed=1", "--no-color"]
         with self._report.open("wb") as report:
+            # Nobody waits for it but the last tests: the others go first.
             self._process = subprocess.Popen(
-                [sys.executable, *command, f"{server.url}/api/openapi.json", *options],
+                ["nice", sys.executable, *command, f"{server.url}/api/openapi.json", *options],
                 cwd=ROOT,
                 env={"PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"} | ({"SCHEMATHESIS_SIGN_IN": "1"} if signed_in else {}),
                 stdin=subprocess.DEVNULL,
@@ -68,9 +69,9 @@ class Run:
         self._process.wait()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 async def runs(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dict[str, Run]]:
-    """A run for each kind of caller, all at the same time."""
+    """A run for each kind of caller, all at the same time, and beside the other tests."""
     folder = tmp_path_factory.mktemp("schemathesis")
     databases = {caller: await new_database() for caller in CALLERS}
     with contextlib.ExitStack() as stack:
@@ -98,11 +99,19 @@ async def register(server: RunningServer, database: str, *, superuser: bool) -> 
     await connection.close()
 
 
+@pytest.mark.first
+@pytest.mark.parametrize("caller", CALLERS)
+def test_schemathesis_starts(runs: dict[str, Run], caller: str) -> None:
+    assert runs[caller].operations()
+
+
+@pytest.mark.last
 @pytest.mark.parametrize("caller", CALLERS)
 def test_schemathesis_finds_nothing(runs: dict[str, Run], caller: str) -> None:
     assert runs[caller].findings() == ""
 
 
+@pytest.mark.last
 def test_the_run_of_the_superuser_gets_behind_every_door(runs: dict[str, Run]) -> None:
     """A run that is only ever refused finds nothing either."""
     assert runs["superuser"].successes() == runs["superuser"].operations()
