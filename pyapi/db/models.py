@@ -17,8 +17,10 @@ _IN_OUR_ERA = "{0} >= '0001-01-01 00:00:00+00' AND {0} < '10000-01-01 00:00:00+0
 class DataRecord(Base):
     """One ETL job definition.
 
-    `revision` and `updated_at` are kept by triggers (see the first migration), so rows written by plain SQL are right
-    as well; nothing here sets them.
+    `revision` and `updated_at` are kept by triggers (see the migrations), so rows written by plain SQL are right as
+    well; nothing here sets them. `next_run_at` and `schedule_summary` follow from the other columns: PyAPI writes them
+    with each change of its own, a trigger empties them when somebody else changes a row, and `ScheduleKeeper` fills
+    them in and moves them on as time passes. Neither is part of a revision.
     """
 
     __tablename__ = "pyapi_data_records"
@@ -27,10 +29,13 @@ class DataRecord(Base):
         # PostgreSQL knows infinity, 4713 BC and the year 20000; the clients of the API do not.
         CheckConstraint(_IN_OUR_ERA.format("created_at"), name="created_at"),
         CheckConstraint(_IN_OUR_ERA.format("updated_at"), name="updated_at"),
+        CheckConstraint(_IN_OUR_ERA.format("scheduled_since"), name="scheduled_since"),
         Index("ix_pyapi_data_records_status_created_at_id", "status", "created_at", "id"),
         Index("ix_pyapi_data_records_created_at_id", "created_at", "id"),
         Index("ix_pyapi_data_records_updated_at_id", "updated_at", "id"),
         Index("ix_pyapi_data_records_name_id", "name", "id"),
+        Index("ix_pyapi_data_records_next_run_at_id", text("coalesce(next_run_at, 'infinity'::timestamptz)"), "id"),
+        Index("ix_pyapi_data_records_unread", "id", postgresql_where=text("schedule_summary IS NULL")),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -42,6 +47,13 @@ class DataRecord(Base):
     revision: Mapped[int] = mapped_column(server_default=text("1"))
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+    scheduled_since: Mapped[datetime] = mapped_column(
+        DateTime(timezone=True), server_default=func.now(), doc="When its status or its schedule was last changed."
+    )
+    next_run_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True), doc="NULL: no run is known to come.")
+    schedule_summary: Mapped[dict[str, Any] | None] = mapped_column(
+        JSONB(none_as_null=True), doc="See `pyapi.services.schedule_service.summary_of`; NULL when nobody read the row."
+    )
 
 
 class DataRevision(Base):

@@ -28,6 +28,13 @@ PRESETS: Final[Mapping[str, str]] = {
 """What Airflow and croniter replace them with."""
 
 SHORTEST_INTERVAL: Final = 60
+
+TIME_KEYS: Final = ("schedule", "timezone", "start_date", "end_date", "catchup", "paused_until")
+"""The keys of a config that decide when a record runs; `pyapi_timing` in the database has the same."""
+
+HEAD_START: Final = timedelta(seconds=SHORTEST_INTERVAL)
+"""Airflow has seen a change by then, at the latest."""
+
 LONGEST_INTERVAL: Final = 366 * 86_400
 MOST_ACTIVE_RUNS: Final = 100
 MOST_RETRIES: Final = 100
@@ -85,13 +92,21 @@ class Rule:
         return max((time for time in (self.start_date, self.paused_until) if time is not None), default=None)
 
     def known_since(self, moment: datetime) -> "Rule":
-        """The rule of a record that exists since `moment`: without catchup nothing is due before that.
+        """The rule of a record that is scheduled by it since `moment`: without catchup nothing is due before that.
 
         Airflow starts the last run before now when a start_date lies in the past, so its DAG must get this start_date.
+        An interval needs one that lies ahead when Airflow first sees it, or its grid would begin at that moment, which
+        nobody knows before: the first run comes one interval later, or on the grid of a past start_date.
         """
-        if self.start_date is None or (not self.catchup and self.start_date < moment):
+        if self.start_date is not None and (self.catchup or self.start_date >= moment):
+            return self
+        if self.interval_seconds is None:
             return replace(self, start_date=moment)
-        return self
+        interval = timedelta(seconds=self.interval_seconds)
+        if self.start_date is None:
+            return replace(self, start_date=moment + interval)
+        passed = -((self.start_date - moment - HEAD_START) // interval)
+        return replace(self, start_date=self.start_date + passed * interval)
 
 
 def parse_rule(config: object) -> tuple[Rule | None, list[FieldError]]:

@@ -97,11 +97,12 @@ def pieces(cron: Cron, zone: str, start: int, stop: int, begin: Entry, *, catchu
 def _chain(cron: Cron, zone: str, local: int, at: int, stop: int, *, catchup: bool) -> Iterator[Piece]:
     """What follows the run (or start_date) at the instant `at`, whose local time is `local`, until `stop`."""
     offset = offset_at(zone, at)
-    for change in changes_between(zone, at, stop):
+    # A change after `stop` counts as well: of a time that the clock will show twice, the one before `stop` is not it.
+    for change in changes_between(zone, at, stop + _FAR):
         if change.at <= at:
             continue  # the last crossing has passed this change as well
         read_until = change.at + (change.before if cron.every_hour else min(change.before, change.after))
-        yield Stretch(local + 1, read_until, offset)
+        yield Stretch(local + 1, min(read_until, stop + offset), offset)
         local = max(local, read_until - 1)
         offset = change.after
         crossing = _crossing(cron, local, change)
