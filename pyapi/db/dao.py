@@ -1,17 +1,32 @@
 """Statements about data records and their revisions."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, NamedTuple
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, and_, delete, false, func, insert, or_, select, text, update
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    and_,
+    delete,
+    false,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import InstrumentedAttribute
 
 from pyapi.db.meta import contains
-from pyapi.db.models import DataRecord
+from pyapi.db.models import SORTED_NEXT_RUN, DataRecord
 from pyapi.enums import RecordStatus
+
+NO_RUN: Final = datetime.max.replace(tzinfo=UTC)
+"""What asyncpg sends as `infinity`."""
 
 
 class RecordRow(NamedTuple):
@@ -26,6 +41,9 @@ class RecordRow(NamedTuple):
     revision: int
     created_at: datetime
     updated_at: datetime
+    scheduled_since: datetime
+    next_run_at: datetime | None
+    schedule_summary: dict[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +57,8 @@ class RecordFilter:
     created_before: datetime | None = None
     updated_after: datetime | None = None
     updated_before: datetime | None = None
+    next_run_after: datetime | None = None
+    next_run_before: datetime | None = None
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """The conditions as SQL."""
@@ -52,25 +72,35 @@ class RecordFilter:
         for column, after, before in (
             (DataRecord.created_at, self.created_after, self.created_before),
             (DataRecord.updated_at, self.updated_after, self.updated_before),
+            (SORTED_NEXT_RUN, self.next_run_after, self.next_run_before),
         ):
             if after is not None:
                 found.append(column > after)
             if before is not None:
                 found.append(column < before)
+        if self.next_run_after is not None:
+            found.append(DataRecord.next_run_at.is_not(None))
         return found
 
 
 class OrderKey(NamedTuple):
-    """One part of an order: a column of `pyapi_data_records` that is never null, and its direction."""
+    """One part of an order: a column of `pyapi_data_records` and its direction; no run is later than every run."""
 
     column: str
     descending: bool
 
     @property
-    def attribute(self) -> InstrumentedAttribute[Any]:
-        """The column itself."""
-        attribute: InstrumentedAttribute[Any] = getattr(DataRecord, self.column)
-        return attribute
+    def expression(self) -> ColumnElement[Any]:
+        """What is sorted by; never null."""
+        if self.column == DataRecord.next_run_at.key:
+            return SORTED_NEXT_RUN
+        column: ColumnElement[Any] = getattr(DataRecord, self.column)
+        return column
+
+    def value_of(self, row: RecordRow) -> Any:
+        """The value of `expression` for a row."""
+        value = getattr(row, self.column)
+        return NO_RUN if value is None else value
 
 
 _COLUMNS = tuple(getattr(DataRecord, field) for field in RecordRow._fields)
@@ -83,9 +113,15 @@ class DataRecordDAO:
         self._session = session
 
     async def act_as(self, *, user_id: int, username: str) -> None:
-        """Say who makes the changes of this transaction; the triggers write it beside each revision."""
+        """Say who makes the changes of this transaction; the triggers write it beside each revision.
+
+        What follows from a schedule is not emptied then: it comes with the change.
+        """
         await self._session.execute(
-            text("SELECT set_config('pyapi.actor_id', :id, true), set_config('pyapi.actor_name', :name, true)"),
+            text(
+                "SELECT set_config('pyapi.actor_id', :id, true), set_config('pyapi.actor_name', :name, true),"
+                " set_config('pyapi.schedules_computed', 'true', true)"
+            ),
             {"id": str(user_id), "name": username},
         )
 
@@ -135,9 +171,18 @@ class DataRecordDAO:
         statement = select(*_COLUMNS).where(*wanted.conditions())
         if after is not None:
             statement = statement.where(_behind(order, after))
-        keys = (key.attribute.desc() if key.descending else key.attribute.asc() for key in order)
+        keys = (key.expression.desc() if key.descending else key.expression.asc() for key in order)
         rows = await self._session.execute(statement.order_by(*keys).offset(skip).limit(limit))
         return [RecordRow._make(row) for row in rows]
+
+    @asynccontextmanager
+    async def undone(self) -> AsyncIterator[None]:
+        """Whatever the block writes is taken back at its end."""
+        savepoint = await self._session.begin_nested()
+        try:
+            yield
+        finally:
+            await savepoint.rollback()
 
     async def change_counter(self) -> int:
         """Number of the newest change of any record. Who has seen n has missed no change up to n."""
@@ -152,7 +197,7 @@ def _behind(order: Sequence[OrderKey], values: Sequence[Any]) -> ColumnElement[b
     alternatives: list[ColumnElement[bool]] = []
     equal: list[ColumnElement[bool]] = []
     for key, value in zip(order, values, strict=True):
-        column = key.attribute
+        column = key.expression
         alternatives.append(and_(*equal, column < value if key.descending else column > value))
         equal.append(column == value)
     return or_(false(), *alternatives)

@@ -3,7 +3,19 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, Index, String, Text, func, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ColumnElement,
+    DateTime,
+    ForeignKey,
+    Index,
+    String,
+    Text,
+    func,
+    literal_column,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -34,7 +46,6 @@ class DataRecord(Base):
         Index("ix_pyapi_data_records_created_at_id", "created_at", "id"),
         Index("ix_pyapi_data_records_updated_at_id", "updated_at", "id"),
         Index("ix_pyapi_data_records_name_id", "name", "id"),
-        Index("ix_pyapi_data_records_next_run_at_id", text("coalesce(next_run_at, 'infinity'::timestamptz)"), "id"),
         Index("ix_pyapi_data_records_unread", "id", postgresql_where=text("schedule_summary IS NULL")),
     )
 
@@ -54,6 +65,14 @@ class DataRecord(Base):
     schedule_summary: Mapped[dict[str, Any] | None] = mapped_column(
         JSONB(none_as_null=True), doc="See `pyapi.services.schedule_service.summary_of`; NULL when nobody read the row."
     )
+
+
+SORTED_NEXT_RUN: ColumnElement[Any] = func.coalesce(
+    DataRecord.next_run_at, literal_column("'infinity'::timestamptz", DateTime(timezone=True))
+)
+"""The next run as lists are sorted by it: none comes after all others."""
+
+Index("ix_pyapi_data_records_next_run_at_id", SORTED_NEXT_RUN, DataRecord.id)
 
 
 class DataRevision(Base):

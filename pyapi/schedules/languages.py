@@ -1,9 +1,10 @@
 """The languages that schedules are described in, and which of them a client asks for."""
 
 from collections.abc import Mapping
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, get_args
 
 Language: TypeAlias = Literal["en", "zh_TW", "zh_CN"]
+LANGUAGES: Final[tuple[Language, ...]] = get_args(Language)
 
 _MOST_RANGES = 50
 # Script and region subtags; Chinese without one is read as simplified, as Unicode's likely subtags have it.

@@ -32,6 +32,12 @@ SHORTEST_INTERVAL: Final = 60
 TIME_KEYS: Final = ("schedule", "timezone", "start_date", "end_date", "catchup", "paused_until")
 """The keys of a config that decide when a record runs; `pyapi_timing` in the database has the same."""
 
+RULE_KEYS: Final = (
+    *TIME_KEYS,
+    *("max_active_runs", "retry_count", "retries", "retry_delay_seconds", "execution_timeout_seconds", "tags"),
+)
+"""All keys of a config that are part of its rule."""
+
 HEAD_START: Final = timedelta(seconds=SHORTEST_INTERVAL)
 """Airflow has seen a change by then, at the latest."""
 

@@ -3,15 +3,16 @@
 import re
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import MISSING, AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from pyapi.enums import RecordStatus
 from pyapi.schemas.fields import Config, Id, Limit, Name, RequestBody, SearchWords, Skip, Text, UtcTime
+from pyapi.schemas.schedule_schemas import RunTime, ScheduleFields
 
-SORTABLE = ("id", "name", "status", "created_at", "updated_at")
+SORTABLE = ("id", "name", "status", "created_at", "updated_at", "next_run_at")
 DEFAULT_ORDER = "-created_at"
 _ORDER_PATTERN = "^-?({names})(,-?({names})){{0,4}}$".format(names="|".join(SORTABLE))
 
@@ -22,6 +23,9 @@ _EXAMPLE_CONFIG: JsonDict = {
     "batch_size": 1000,
     "retry_count": 3,
 }
+
+
+NEXT_RUNS: Any = Field(description="The next five runs.")
 
 
 def _known_order(text: str) -> str:
@@ -94,6 +98,8 @@ class DataListParams(BaseModel):
     created_before: UtcTime | None = None
     updated_after: UtcTime | None = None
     updated_before: UtcTime | None = None
+    next_run_after: UtcTime | None = Field(None, description="Records that run next after this time.")
+    next_run_before: UtcTime | None = Field(None, description="Records that run next before this time.")
     order_by: OrderBy = DEFAULT_ORDER
     cursor: str | None = Field(
         None, max_length=4096, description="`next_cursor` of the page before; cheap however deep the list."
@@ -101,8 +107,8 @@ class DataListParams(BaseModel):
     include_total: bool = Field(True, description="false leaves out the count, which costs time in a large table.")
 
 
-class DataSummary(BaseModel):
-    """What callers see who are not signed in."""
+class DataSummaryItem(ScheduleFields):
+    """What callers see in lists who are not signed in."""
 
     id: int
     name: str
@@ -113,8 +119,14 @@ class DataSummary(BaseModel):
     updated_at: datetime
 
 
-class DataRead(BaseModel):
-    """What signed-in callers see. Credentials inside `config` are shown as `***`."""
+class DataSummary(DataSummaryItem):
+    """What callers see who are not signed in."""
+
+    next_runs: Sequence[RunTime] = NEXT_RUNS
+
+
+class DataItem(ScheduleFields):
+    """What signed-in callers see in lists. Credentials inside `config` are shown as `***`."""
 
     id: int
     name: str
@@ -127,10 +139,33 @@ class DataRead(BaseModel):
     updated_at: datetime
 
 
+class DataRead(DataItem):
+    """What signed-in callers see. Credentials inside `config` are shown as `***`."""
+
+    next_runs: Sequence[RunTime] = NEXT_RUNS
+
+
+class FieldChange(BaseModel):
+    """One difference between what is stored and what would be; credentials are shown as `***`."""
+
+    op: Literal["add", "remove", "replace"]
+    pointer: str = Field(description="Where, as RFC 6901 writes it.", examples=["/config/schedule"])
+    before: Any = Field(description="null for what is added.", examples=["0 9 * * *"])
+    after: Any = Field(description="null for what is removed.", examples=["0 6 * * *"])
+
+
+class DataTried(DataRead):
+    """The record as a change would leave it. Nothing was stored: `revision` and `updated_at` are not taken yet."""
+
+    changes: Sequence[FieldChange]
+    next_runs_before: Sequence[RunTime] = Field(description="The next five runs as the record is stored.")
+    next_runs_after: Sequence[RunTime] = Field(description="The next five runs after the change.")
+
+
 class DataList(BaseModel):
     """A page of records."""
 
-    data: Sequence[DataRead] | Sequence[DataSummary]
+    data: Sequence[DataItem] | Sequence[DataSummaryItem]
     total: int | None = Field(description="How many match in all; null when `include_total` is false.")
     skip: int
     limit: int

@@ -7,6 +7,7 @@ from typing import Any
 import structlog
 
 from pyapi.db.dao import DataRecordDAO, OrderKey, RecordFilter, RecordRow
+from pyapi.enums import RecordStatus
 from pyapi.exceptions import (
     FieldError,
     NotFound,
@@ -15,17 +16,34 @@ from pyapi.exceptions import (
     Unauthenticated,
     ValidationFailed,
 )
+from pyapi.schedules.languages import Language
+from pyapi.schedules.rules import parse_rule
 from pyapi.schemas.data_schemas import (
     DataCreate,
     DataDeleted,
+    DataItem,
     DataList,
     DataListParams,
     DataRead,
     DataSummary,
+    DataSummaryItem,
+    DataTried,
     DataUpdate,
+    FieldChange,
 )
 from pyapi.schemas.paging import decode_cursor, encode_cursor
 from pyapi.services.auth_service import Caller
+from pyapi.services.schedule_service import (
+    Clock,
+    at_pointer,
+    next_run_times,
+    outlook_of,
+    schedule_fields,
+    summary_of,
+    timing_of,
+    utc_now,
+)
+from pyapi.utils.changes import find_changes
 from pyapi.utils.masking import mask_secrets
 from pyapi.utils.unmasking import restore_secrets
 
@@ -37,20 +55,26 @@ _CURSOR_TYPES: dict[str, type] = {
     "status": str,
     "created_at": datetime,
     "updated_at": datetime,
+    "next_run_at": datetime,
 }
+_SUMMARY_FIELDS = DataSummaryItem.model_fields.keys() - {"schedule"}
 
 
 class DataService:
     """Data records, as one caller may see and change them. `caller` is None for somebody who is not signed in."""
 
-    def __init__(self, records: DataRecordDAO, caller: Caller | None) -> None:
+    def __init__(
+        self, records: DataRecordDAO, caller: Caller | None, *, language: Language = "en", clock: Clock = utc_now
+    ) -> None:
         self._records = records
         self._caller = caller
+        self._language: Language = language
+        self._now = clock()
 
     async def create(self, request: DataCreate) -> DataRead:
         """Store a new record, owned by the caller. Raises ValidationFailed."""
         caller = self._signed_in()
-        config = _with_secrets(request.config, stored=None)
+        config = _storable_config(request.config, stored=None)
         await self._records.act_as(user_id=caller.user_id, username=caller.username)
         row = await self._records.add(
             name=request.name,
@@ -58,9 +82,10 @@ class DataService:
             config=config,
             status=request.status.value,
             owner_id=caller.user_id,
+            **self._derived(request.status, config, since=self._now),
         )
         log.info("data.created", record_id=row.id, user_id=caller.user_id)
-        return _read(row)
+        return self._read(row)
 
     async def get(self, record_id: int) -> DataRead | DataSummary:
         """One record. Raises NotFound."""
@@ -78,6 +103,8 @@ class DataService:
             created_before=params.created_before,
             updated_after=params.updated_after,
             updated_before=params.updated_before,
+            next_run_after=params.next_run_after,
+            next_run_before=params.next_run_before,
         )
         order = _order(params.order_by)
         rows = await self._records.page(
@@ -85,25 +112,42 @@ class DataService:
         )
         rows, more = rows[: params.limit], len(rows) > params.limit
         return DataList(
-            data=self._views(rows),
+            data=self._items(rows),
             total=await self._records.count(wanted) if params.include_total else None,
             skip=params.skip,
             limit=params.limit,
-            next_cursor=(
-                encode_cursor(params.order_by, [getattr(rows[-1], key.column) for key in order]) if more else None
-            ),
+            next_cursor=(encode_cursor(params.order_by, [key.value_of(rows[-1]) for key in order]) if more else None),
         )
 
     async def update(self, record_id: int, request: DataUpdate, *, expected_revision: int | None) -> DataRead:
         """Change the fields that were sent. Raises NotFound, PermissionDenied, PreconditionFailed, ValidationFailed."""
         row = await self._lock_own(record_id, expected_revision)
-        changes = request.changes()
-        if "config" in changes:
-            changes["config"] = _with_secrets(changes["config"], stored=row.config)
+        changes = self._accepted(row, request)
         if changes:
             row = await self._records.update(record_id, **changes)
-            log.info("data.updated", record_id=record_id, revision=row.revision, fields=sorted(changes))
-        return _read(row)
+            log.info("data.updated", record_id=record_id, revision=row.revision, fields=sorted(request.changes()))
+        return self._read(row)
+
+    async def try_update(
+        self, record_id: int, request: DataUpdate, *, expected_revision: int | None
+    ) -> tuple[DataTried, int]:
+        """What `update` would answer, and what would differ; nothing is stored. Beside it the stored revision.
+
+        Raises the same as `update`.
+        """
+        stored = row = await self._lock_own(record_id, expected_revision)
+        changes = self._accepted(row, request)
+        async with self._records.undone():
+            if changes:
+                row = await self._records.update(record_id, **changes)
+        before, after = self._read(stored), self._read(row)
+        tried = DataTried.model_construct(
+            **dict(after),
+            changes=_changes(stored, row),
+            next_runs_before=before.next_runs,
+            next_runs_after=after.next_runs,
+        )
+        return tried, stored.revision
 
     async def delete(self, record_id: int, *, expected_revision: int | None) -> DataDeleted:
         """Remove a record; its revisions stay. Raises NotFound, PermissionDenied, PreconditionFailed."""
@@ -128,11 +172,50 @@ class DataService:
             raise Unauthenticated
         return self._caller
 
-    def _view(self, row: RecordRow) -> DataRead | DataSummary:
-        return _summary(row) if self._caller is None else _read(row)
+    def _accepted(self, row: RecordRow, request: DataUpdate) -> dict[str, Any]:
+        """The columns that change, with what follows from them. Raises ValidationFailed."""
+        changes = request.changes()
+        status = changes.get("status", row.status)
+        if "config" in changes:
+            changes["config"] = _storable_config(changes["config"], stored=row.config)
+        elif status == RecordStatus.ACTIVE != row.status:
+            _require_rule(row.config, "/body/status", "The stored config cannot be scheduled; {pointer}: {detail}")
+        if {"config", "status"} & changes.keys():
+            config = changes.get("config", row.config)
+            same = timing_of(status, config) == timing_of(row.status, row.config)
+            changes |= self._derived(status, config, since=row.scheduled_since if same else self._now)
+        return changes
 
-    def _views(self, rows: Sequence[RecordRow]) -> list[DataRead] | list[DataSummary]:
-        return [_summary(row) for row in rows] if self._caller is None else [_read(row) for row in rows]
+    def _derived(self, status: str, config: Any, *, since: datetime) -> dict[str, Any]:
+        """The columns that follow from status and config."""
+        found = outlook_of(status, config, since)
+        return {
+            "scheduled_since": since,
+            "next_run_at": found.next_run(after=self._now),
+            "schedule_summary": summary_of(found),
+        }
+
+    def _view(self, row: RecordRow) -> DataRead | DataSummary:
+        if self._caller is not None:
+            return self._read(row)
+        return DataSummary.model_construct(**self._summary_fields(row), next_runs=next_run_times(row, now=self._now))
+
+    def _read(self, row: RecordRow) -> DataRead:
+        return DataRead.model_construct(**self._fields(row), next_runs=next_run_times(row, now=self._now))
+
+    def _items(self, rows: Sequence[RecordRow]) -> list[DataItem] | list[DataSummaryItem]:
+        if self._caller is not None:
+            return [DataItem.model_construct(**self._fields(row)) for row in rows]
+        return [DataSummaryItem.model_construct(**self._summary_fields(row)) for row in rows]
+
+    def _fields(self, row: RecordRow) -> dict[str, Any]:
+        shown = row._replace(config=mask_secrets(row.config))._asdict()
+        return shown | schedule_fields(row, now=self._now, language=self._language)
+
+    def _summary_fields(self, row: RecordRow) -> dict[str, Any]:
+        return {"schedule": _shown_schedule(row.config)} | {
+            field: value for field, value in self._fields(row).items() if field in _SUMMARY_FIELDS
+        }
 
 
 def _found(row: RecordRow | None) -> RecordRow:
@@ -141,34 +224,46 @@ def _found(row: RecordRow | None) -> RecordRow:
     return row
 
 
-def _read(row: RecordRow) -> DataRead:
-    return DataRead.model_construct(**row._replace(config=mask_secrets(row.config))._asdict())
-
-
-def _summary(row: RecordRow) -> DataSummary:
-    schedule = row.config.get("schedule") if isinstance(row.config, dict) else None
+def _shown_schedule(config: Any) -> Any:
+    schedule = config.get("schedule") if isinstance(config, dict) else None
     if isinstance(schedule, bool) or not isinstance(schedule, str | int | float):
-        schedule = None
-    return DataSummary(
-        id=row.id,
-        name=row.name,
-        description=row.description,
-        status=row.status,
-        schedule=mask_secrets(schedule),
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-    )
+        return None
+    return mask_secrets(schedule)
 
 
-def _with_secrets(config: dict[str, Any] | None, *, stored: Any) -> dict[str, Any] | None:
-    """The config to store: every `***` is the stored credential again. Raises ValidationFailed when there is none."""
+def _storable_config(config: dict[str, Any] | None, *, stored: Any) -> dict[str, Any] | None:
+    """The config to store: every `***` is the stored credential again, and Airflow can run it.
+
+    Raises ValidationFailed with all that stands against it.
+    """
     if config is None:
         return None
     restored, errors = restore_secrets(config, stored)
-    if errors:
-        raise ValidationFailed([FieldError(error.detail, f"/body/config{error.pointer}") for error in errors])
+    _, wrong = parse_rule(config)
+    if errors or wrong:
+        raise ValidationFailed(at_pointer([*errors, *wrong], "/body/config"))
     assert isinstance(restored, dict)
     return restored
+
+
+def _require_rule(config: Any, pointer: str, detail: str) -> None:
+    _, wrong = parse_rule(config)
+    if wrong:
+        error = wrong[0]
+        raise ValidationFailed([FieldError(detail.format(pointer=error.pointer, detail=error.detail), pointer)])
+
+
+def _changes(before: RecordRow, after: RecordRow) -> list[FieldChange]:
+    def told(row: RecordRow, config: Any) -> dict[str, Any]:
+        return {"name": row.name, "description": row.description, "config": config, "status": row.status}
+
+    found = find_changes(
+        told(before, before.config),
+        told(after, after.config),
+        shown_before=told(before, mask_secrets(before.config)),
+        shown_after=told(after, mask_secrets(after.config)),
+    )
+    return [FieldChange.model_construct(**change._asdict()) for change in found]
 
 
 def _order(order_by: str) -> list[OrderKey]:

@@ -1,16 +1,10 @@
 """Hashing and judging passwords without stopping the event loop."""
 
-import asyncio
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import ParamSpec, TypeVar
+from collections.abc import Sequence
 
-from pyapi.exceptions import Busy, FieldError, ValidationFailed
+from pyapi.exceptions import FieldError, ValidationFailed
+from pyapi.services.worker_threads import WorkerThreads
 from pyapi.utils.auth import PasswordHasher, password_weakness
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 class PasswordService:
@@ -22,20 +16,19 @@ class PasswordService:
 
     def __init__(self, hasher: PasswordHasher, *, threads: int, queue: int = 32) -> None:
         self._hasher = hasher
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="password")
-        self._room = threads + queue
+        self._threads = WorkerThreads("password", threads=threads, queue=queue)
 
     async def hash(self, password: str) -> str:
         """A new hash for a password that has been accepted."""
-        return await self._run(self._hasher.hash, password)
+        return await self._threads.run(self._hasher.hash, password)
 
     async def verify(self, password: str, hashed: str | None) -> bool:
         """Whether the password fits; None stands for "no such user" and costs the same."""
-        return await self._run(self._hasher.verify, password, hashed)
+        return await self._threads.run(self._hasher.verify, password, hashed)
 
     async def require_strong(self, password: str, *, pointer: str, user_inputs: Sequence[str]) -> None:
         """Raise ValidationFailed at `pointer` when the password is short, common or easily guessed."""
-        weakness = await self._run(password_weakness, password, user_inputs=user_inputs)
+        weakness = await self._threads.run(password_weakness, password, user_inputs=user_inputs)
         if weakness is not None:
             raise ValidationFailed([FieldError(weakness, pointer)])
 
@@ -43,16 +36,6 @@ class PasswordService:
         """Whether the hash was made with other parameters than today's."""
         return self._hasher.needs_rehash(hashed)
 
-    async def _run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        if self._room == 0:
-            raise Busy
-        self._room -= 1
-        try:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._threads, partial(work, *args, **kwargs))
-        finally:
-            self._room += 1
-
     def close(self) -> None:
         """Stop the threads; work in progress ends first."""
-        self._threads.shutdown()
+        self._threads.close()

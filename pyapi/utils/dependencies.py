@@ -3,17 +3,21 @@
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Response
 from fastapi.security import OAuth2PasswordBearer
 
 from pyapi.db.auth_dao import SessionDAO, UserDAO, UserLookup
 from pyapi.db.dao import DataRecordDAO
 from pyapi.db.dependencies import DbSession, RecordReadSession, RecordSession, RequestPatience, database, transaction
 from pyapi.db.monitoring_dao import MonitoringDAO
+from pyapi.db.schedule_dao import ScheduleDAO
 from pyapi.exceptions import InvalidToken, PermissionDenied, Unauthenticated
+from pyapi.schedules.languages import Language, language_of
 from pyapi.services.auth_service import Authenticator, AuthService, Caller, Client
+from pyapi.services.calendar_service import CalendarService
 from pyapi.services.data_service import DataService
 from pyapi.services.monitoring_service import MonitoringService
+from pyapi.services.schedule_service import SchedulePreviewer
 from pyapi.services.user_service import UserService
 
 LOGIN_URL = "auth/login"
@@ -104,14 +108,36 @@ def user_service(session: DbSession, lookup: Lookup, _: Annotated[Caller, Depend
     return UserService(lookup, UserDAO(session), SessionDAO(session))
 
 
-def data_service(caller: SignedIn, session: RecordSession) -> DataService:
+def answer_language(request: Request, response: Response) -> Language:
+    """The language that `Accept-Language` asks for; the answer says which one it is in."""
+    language = language_of(",".join(request.headers.getlist("accept-language")))
+    response.headers["Content-Language"] = language.replace("_", "-")
+    response.headers["Vary"] = "Accept-Language"
+    return language
+
+
+AnswerLanguage = Annotated[Language, Depends(answer_language)]
+Reader = Annotated[Caller | None, Depends(reader)]
+
+
+def data_service(caller: SignedIn, session: RecordSession, language: AnswerLanguage) -> DataService:
     """Data records, to be changed. The caller comes first: who may not come in waits for no place."""
-    return DataService(DataRecordDAO(session), caller)
+    return DataService(DataRecordDAO(session), caller, language=language)
 
 
-def data_reader(caller: Annotated[Caller | None, Depends(reader)], session: RecordReadSession) -> DataService:
+def data_reader(caller: Reader, session: RecordReadSession, language: AnswerLanguage) -> DataService:
     """Data records, to be read."""
-    return DataService(DataRecordDAO(session), caller)
+    return DataService(DataRecordDAO(session), caller, language=language)
+
+
+def schedule_previewer(language: AnswerLanguage) -> SchedulePreviewer:
+    """Rules that are not saved; needs no database and nobody signed in."""
+    return SchedulePreviewer(language=language)
+
+
+def calendar_service(request: Request, _: Reader, session: RecordReadSession) -> CalendarService:
+    """The runs of all records, for those who may read records."""
+    return CalendarService(ScheduleDAO(session), request.app.state.calendar_threads)
 
 
 def monitoring_service(request: Request) -> MonitoringService:
@@ -124,4 +150,6 @@ Auth = Annotated[AuthService, Depends(auth_service)]
 Users = Annotated[UserService, Depends(user_service)]
 Data = Annotated[DataService, Depends(data_service)]
 DataReader = Annotated[DataService, Depends(data_reader)]
+Previewer = Annotated[SchedulePreviewer, Depends(schedule_previewer)]
+RunCalendar = Annotated[CalendarService, Depends(calendar_service)]
 Monitoring = Annotated[MonitoringService, Depends(monitoring_service)]

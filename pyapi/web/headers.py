@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 from fastapi import Request
 
 from pyapi.exceptions import BadRequest
-from pyapi.schemas.data_schemas import DataList, DataRead
+from pyapi.schemas.data_schemas import DataList
 
 _TAG = re.compile(r'"rev-([1-9][0-9]{0,9})"')
 
@@ -25,9 +25,24 @@ IF_MATCH = {
 """For the `openapi_extra` of routes that change a record."""
 
 
-def entity_tag(record: DataRead) -> str:
+ACCEPT_LANGUAGE = {
+    "parameters": [
+        {
+            "name": "Accept-Language",
+            "in": "header",
+            "required": False,
+            "description": "Language of `schedule_description` and notes: `en`, `zh-TW` or `zh-CN`.",
+            "schema": {"type": "string"},
+            "example": "zh-TW",
+        }
+    ]
+}
+"""For the `openapi_extra` of routes that put a schedule into words."""
+
+
+def entity_tag(revision: int) -> str:
     """A strong entity tag: the revision of the record."""
-    return f'"rev-{record.revision}"'
+    return f'"rev-{revision}"'
 
 
 def expected_revision(request: Request) -> int | None:

@@ -1,5 +1,6 @@
 """What a worker opens when it starts and closes when it stops."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,13 +8,20 @@ from datetime import timedelta
 
 from fastapi import FastAPI
 
+from pyapi.db.dependencies import transaction
 from pyapi.db.embedded import attach_or_start
 from pyapi.db.engine import RESERVED_CONNECTIONS, Database, create_engine
 from pyapi.db.migrations import prepare_schema
+from pyapi.db.schedule_dao import ScheduleDAO
 from pyapi.services.auth_service import TokenPolicy
 from pyapi.services.password_service import PasswordService
+from pyapi.services.schedule_keeper import ScheduleKeeper
+from pyapi.services.worker_threads import WorkerThreads
 from pyapi.settings import Settings
 from pyapi.utils.auth import PasswordHasher, TokenSigner
+
+CALENDAR_QUEUE = 4
+"""Requests that may wait for a calendar; each takes a second of a core for 10,000 records."""
 
 
 @asynccontextmanager
@@ -34,18 +42,39 @@ async def lifespan(app: FastAPI, *, settings: Settings) -> AsyncIterator[None]:
         size = settings.database_pool_size
         engine = create_engine(url, pool_size=size)
         passwords = PasswordService(PasswordHasher(rounds=settings.password_hash_rounds), threads=os.cpu_count() or 1)
-        app.state.database = Database.on(engine, record_places=max(1, size - RESERVED_CONNECTIONS))
+        calendar_threads = WorkerThreads("calendar", threads=1, queue=CALENDAR_QUEUE)
+        app.state.database = database = Database.on(engine, record_places=max(1, size - RESERVED_CONNECTIONS))
         app.state.passwords = passwords
+        app.state.calendar_threads = calendar_threads
         app.state.tokens = token_policy(settings)
         app.state.anonymous_read = settings.anonymous_read
         try:
-            yield
+            async with kept_schedules(database):
+                yield
         finally:
             passwords.close()
+            calendar_threads.close()
             await engine.dispose()
     finally:
         if server is not None:
             server.stop()
+
+
+@asynccontextmanager
+async def kept_schedules(database: Database) -> AsyncIterator[None]:
+    """What is stored about next runs is kept true meanwhile."""
+
+    @asynccontextmanager
+    async def schedules() -> AsyncIterator[ScheduleDAO]:
+        async with transaction(database.transactions) as session:
+            yield ScheduleDAO(session)
+
+    keeper = asyncio.create_task(ScheduleKeeper(schedules).run(), name="schedule-keeper")
+    try:
+        yield
+    finally:
+        keeper.cancel()
+        await asyncio.wait([keeper])
 
 
 def token_policy(settings: Settings) -> TokenPolicy:

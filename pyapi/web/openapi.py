@@ -6,6 +6,7 @@ from fastapi import FastAPI
 from pydantic.json_schema import models_json_schema
 
 from pyapi.exceptions import BadRequest, PayloadTooLarge, UnsupportedMediaType, ValidationFailed
+from pyapi.schedules.languages import LANGUAGES
 from pyapi.schemas.auth_schemas import LoginForm, LoginRequest
 from pyapi.schemas.problem_schemas import ProblemDocument, ValidationProblemDocument
 from pyapi.web.problems import problem_responses
@@ -18,6 +19,10 @@ DESCRIPTION = (
 TAGS = [
     {"name": "認證 Authentication", "description": "帳號、登入與權杖。Accounts, logins and tokens."},
     {"name": "資料管理 Data", "description": "ETL 作業的定義。Definitions of ETL jobs."},
+    {
+        "name": "排程 Schedules",
+        "description": "預覽排程，以及所有作業的行事曆。Previews, and the calendar of all jobs.",
+    },
     {"name": "系統監控 Monitoring", "description": "服務的狀態。How the service is."},
 ]
 
@@ -26,6 +31,10 @@ _MODELS = (LoginRequest, LoginForm, ProblemDocument, ValidationProblemDocument)
 _TEMPLATE = "#/components/schemas/{model}"
 
 _HEADERS: dict[str, dict[str, Any]] = {
+    "Content-Language": {
+        "description": "Language of the description and the notes.",
+        "schema": {"enum": [language.replace("_", "-") for language in LANGUAGES]},
+    },
     "Cache-Control": {"description": "Keep tokens out of caches.", "schema": {"const": "no-store"}},
     "ETag": {
         "description": "Names this revision; for `If-Match`. Callers who are not signed in get none.",
@@ -40,11 +49,12 @@ _HEADERS_OF_PROBLEMS = {"401": ["WWW-Authenticate"], "503": ["Retry-After"]}
 _HEADERS_OF_ANSWERS = {
     "login": ["Cache-Control"],
     "refresh": ["Cache-Control"],
-    "create_data": ["Location", "ETag"],
-    "list_data": ["Link"],
-    "get_data": ["ETag"],
-    "update_data": ["ETag"],
-    "patch_data": ["ETag"],
+    "create_data": ["Location", "ETag", "Content-Language"],
+    "list_data": ["Link", "Content-Language"],
+    "get_data": ["ETag", "Content-Language"],
+    "update_data": ["ETag", "Content-Language"],
+    "patch_data": ["ETag", "Content-Language"],
+    "preview_schedule": ["Content-Language"],
 }
 
 

@@ -41,7 +41,12 @@ def test_operation_ids_are_names_of_functions(method: str, path: str, operation:
 
 
 def test_tags_are_in_both_languages() -> None:
-    assert {tag["name"] for tag in DOCUMENT["tags"]} == {"認證 Authentication", "資料管理 Data", "系統監控 Monitoring"}
+    assert {tag["name"] for tag in DOCUMENT["tags"]} == {
+        "認證 Authentication",
+        "資料管理 Data",
+        "排程 Schedules",
+        "系統監控 Monitoring",
+    }
 
 
 @pytest.mark.parametrize(("method", "path", "operation"), ALL)

@@ -12,32 +12,38 @@ from pyapi.schemas.data_schemas import (
     DataListParams,
     DataRead,
     DataSummary,
+    DataTried,
     DataUpdate,
 )
 from pyapi.schemas.fields import MAX_ID
 from pyapi.utils.dependencies import OPTIONAL_SIGN_IN, Data, DataReader
-from pyapi.web.headers import IF_MATCH, entity_tag, expected_revision, page_links
+from pyapi.web.headers import ACCEPT_LANGUAGE, IF_MATCH, entity_tag, expected_revision, page_links
 from pyapi.web.problems import problem_responses
 from pyapi.web.requests import StrictRoute
 
 router = APIRouter(prefix="/data", tags=["資料管理 Data"], route_class=StrictRoute)
 
 DataId = Annotated[int, Path(ge=1, le=MAX_ID)]
+DryRun = Annotated[
+    bool, Query(description="Store nothing: answer what the change would lead to, and which fields differ.")
+]
 ExpectedRevision = Annotated[int | None, Depends(expected_revision)]
+READING = OPTIONAL_SIGN_IN | ACCEPT_LANGUAGE
+CHANGING = {"parameters": [*IF_MATCH["parameters"], *ACCEPT_LANGUAGE["parameters"]]}
 CHANGE_PROBLEMS = problem_responses([BadRequest, InvalidToken, PermissionDenied, NotFound, PreconditionFailed])
 
 
-@router.post("/", status_code=201, responses=problem_responses([InvalidToken]))
+@router.post("/", status_code=201, responses=problem_responses([InvalidToken]), openapi_extra=ACCEPT_LANGUAGE)
 @router.post("", status_code=201, include_in_schema=False)
 async def create_data(body: DataCreate, data: Data, request: Request, response: Response) -> DataRead:
     """Create a record; you are its owner."""
     record = await data.create(body)
     response.headers["Location"] = request.scope.get("root_path", "") + f"/api/data/{record.id}"
-    response.headers["ETag"] = entity_tag(record)
+    response.headers["ETag"] = entity_tag(record.revision)
     return record
 
 
-@router.get("/", responses=problem_responses([InvalidToken]), openapi_extra=OPTIONAL_SIGN_IN)
+@router.get("/", responses=problem_responses([InvalidToken]), openapi_extra=READING)
 @router.get("", include_in_schema=False)
 async def list_data(
     params: Annotated[DataListParams, Query()], data: DataReader, request: Request, response: Response
@@ -48,31 +54,46 @@ async def list_data(
     return page
 
 
-@router.get("/{data_id}", responses=problem_responses([InvalidToken, NotFound]), openapi_extra=OPTIONAL_SIGN_IN)
+@router.get("/{data_id}", responses=problem_responses([InvalidToken, NotFound]), openapi_extra=READING)
 async def get_data(data_id: DataId, data: DataReader, response: Response) -> DataRead | DataSummary:
     """Read a record. Without signing in, a summary only."""
     record = await data.get(data_id)
     if isinstance(record, DataRead):
-        response.headers["ETag"] = entity_tag(record)
+        response.headers["ETag"] = entity_tag(record.revision)
     return record
 
 
-@router.put("/{data_id}", responses=CHANGE_PROBLEMS, openapi_extra=IF_MATCH)
+@router.put("/{data_id}", responses=CHANGE_PROBLEMS, openapi_extra=CHANGING)
 async def update_data(
-    data_id: DataId, body: DataUpdate, data: Data, expected: ExpectedRevision, response: Response
-) -> DataRead:
-    """Change the fields that are sent; the others stay."""
-    record = await data.update(data_id, body, expected_revision=expected)
-    response.headers["ETag"] = entity_tag(record)
+    data_id: DataId,
+    body: DataUpdate,
+    data: Data,
+    expected: ExpectedRevision,
+    response: Response,
+    dry_run: DryRun = False,
+) -> DataTried | DataRead:
+    """Change the fields that are sent; the others stay. With `dry_run` only show what would change."""
+    record: DataTried | DataRead
+    if dry_run:
+        record, revision = await data.try_update(data_id, body, expected_revision=expected)
+    else:
+        record = await data.update(data_id, body, expected_revision=expected)
+        revision = record.revision
+    response.headers["ETag"] = entity_tag(revision)
     return record
 
 
-@router.patch("/{data_id}", responses=CHANGE_PROBLEMS, openapi_extra=IF_MATCH)
+@router.patch("/{data_id}", responses=CHANGE_PROBLEMS, openapi_extra=CHANGING)
 async def patch_data(
-    data_id: DataId, body: DataUpdate, data: Data, expected: ExpectedRevision, response: Response
-) -> DataRead:
+    data_id: DataId,
+    body: DataUpdate,
+    data: Data,
+    expected: ExpectedRevision,
+    response: Response,
+    dry_run: DryRun = False,
+) -> DataTried | DataRead:
     """Change the fields that are sent; the same as PUT."""
-    return await update_data(data_id, body, data, expected, response)
+    return await update_data(data_id, body, data, expected, response, dry_run)
 
 
 @router.delete("/{data_id}", responses=CHANGE_PROBLEMS, openapi_extra=IF_MATCH)

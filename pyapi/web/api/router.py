@@ -3,11 +3,12 @@
 from fastapi import APIRouter
 
 from pyapi.exceptions import DatabaseUnavailable
-from pyapi.web.api import auth, data, docs, monitoring
+from pyapi.web.api import auth, data, docs, monitoring, schedules
 from pyapi.web.problems import problem_responses
 
 router = APIRouter(prefix="/api")
 router.include_router(auth.router, responses=problem_responses([DatabaseUnavailable]))
 router.include_router(data.router, responses=problem_responses([DatabaseUnavailable]))
+router.include_router(schedules.router)
 router.include_router(monitoring.router)
 router.include_router(docs.router)

@@ -18,10 +18,14 @@ CONFIG: dict[str, Any] = {
     "source": "s3://bucket/來源",
     "schedule": "0 9 * * *",
     "batch_size": 1000,
-    "tags": ["a", None],
+    "columns": ["a", None],
 }
-RECORD_FIELDS = {"id", "name", "description", "config", "status", "owner_id", "revision", "created_at", "updated_at"}
-SUMMARY_FIELDS = {"id", "name", "description", "status", "schedule", "created_at", "updated_at"}
+SCHEDULE_FIELDS = {"schedule_description", "schedule_error", "next_run_at", "paused_until"}
+ITEM_FIELDS = {"id", "name", "description", "config", "status", "owner_id", "revision", "created_at", "updated_at"}
+ITEM_FIELDS |= SCHEDULE_FIELDS
+RECORD_FIELDS = ITEM_FIELDS | {"next_runs"}
+SUMMARY_ITEM_FIELDS = {"id", "name", "description", "status", "schedule", "created_at", "updated_at"} | SCHEDULE_FIELDS
+SUMMARY_FIELDS = SUMMARY_ITEM_FIELDS | {"next_runs"}
 MISSING_ID = 2**31 - 1
 
 HeadersOf = Callable[[str], Awaitable[dict[str, str]]]
@@ -280,7 +284,7 @@ async def test_the_list_has_the_whole_record(
     client: httpx.AsyncClient, headers_of: HeadersOf, record: dict[str, Any]
 ) -> None:
     answer = await client.get("/api/data/", headers=await headers_of("somebody else"))
-    assert answer.json()["data"] == [record]
+    assert answer.json()["data"] == [{name: record[name] for name in ITEM_FIELDS}]
 
 
 async def test_anonymous_reader_gets_a_summary(client: httpx.AsyncClient, record: dict[str, Any]) -> None:
@@ -290,7 +294,7 @@ async def test_anonymous_reader_gets_a_summary(client: httpx.AsyncClient, record
 
 
 async def test_anonymous_list_has_summaries(client: httpx.AsyncClient, record: dict[str, Any]) -> None:
-    assert [set(item) for item in (await client.get("/api/data/")).json()["data"]] == [SUMMARY_FIELDS]
+    assert [set(item) for item in (await client.get("/api/data/")).json()["data"]] == [SUMMARY_ITEM_FIELDS]
 
 
 @pytest.mark.parametrize("path", ["/api/data/", "/api/data/{id}"])
@@ -397,7 +401,7 @@ async def test_a_change_changes_what_was_sent_and_nothing_else(
     client: httpx.AsyncClient, headers_of: HeadersOf, record: dict[str, Any], method: str, body: dict[str, Any]
 ) -> None:
     answer = await client.request(method, f"/api/data/{record['id']}", json=body, headers=await headers_of("owner"))
-    kept = {name: record[name] for name in RECORD_FIELDS - {"revision", "updated_at"}}
+    kept = {name: record[name] for name in ITEM_FIELDS - SCHEDULE_FIELDS - {"revision", "updated_at"}}
     assert {name: answer.json()[name] for name in kept} == {**kept, **body}
 
 

@@ -1,0 +1,111 @@
+"""What people see of a schedule: of a stored record, and of a rule before it is saved."""
+
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from pyapi.db.dao import RecordRow
+from pyapi.enums import RecordStatus
+from pyapi.exceptions import FieldError, ValidationFailed
+from pyapi.schedules.descriptions import describe
+from pyapi.schedules.languages import LANGUAGES, Language
+from pyapi.schedules.notes import notes
+from pyapi.schedules.outlook import Outlook, outlook
+from pyapi.schedules.rules import TIME_KEYS, Rule
+from pyapi.schedules.runs import gaps
+from pyapi.schemas.schedule_schemas import RunTime, SchedulePreview, SchedulePreviewed
+
+READER: Final = "1 " + " ".join(version(package) for package in ("croniter", "cron-descriptor", "tzdata"))
+"""Who has read a schedule: what another version has read is read again. Count up when `pyapi.schedules` changes."""
+
+_SHOWN_RUNS: Final = 5
+_MINUTE: Final = timedelta(minutes=1)
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """The clock of this machine."""
+    return datetime.now(UTC)
+
+
+def outlook_of(status: str, config: object, since: datetime) -> Outlook:
+    """What is to come of a record, as it is stored."""
+    return outlook(config, is_active=status == RecordStatus.ACTIVE, since=since)
+
+
+def timing_of(status: str, config: object) -> object:
+    """What decides when a record runs; `pyapi_timing` does the same in the database."""
+    keys = [config.get(key) for key in TIME_KEYS] if isinstance(config, dict) else []
+    return status == RecordStatus.ACTIVE, keys
+
+
+def summary_of(found: Outlook) -> dict[str, Any]:
+    """What is kept beside a record, so that a list need not read a thousand schedules."""
+    if found.rule is None:
+        return {"reader": READER, "error": found.error}
+    until = found.rule.paused_until
+    return {
+        "reader": READER,
+        **{language: describe(found.rule, language) for language in LANGUAGES},
+        **({"paused_until": until.isoformat()} if until is not None else {}),
+    }
+
+
+def schedule_fields(row: RecordRow, *, now: datetime, language: Language) -> dict[str, Any]:
+    """The `ScheduleFields` of a record: as they are kept or, when those are of yesterday, read again."""
+    summary, next_run_at = row.schedule_summary, row.next_run_at
+    if summary is None or (next_run_at is not None and next_run_at <= now):
+        found = outlook_of(row.status, row.config, row.scheduled_since)
+        summary, next_run_at = summary_of(found), found.next_run(after=now)
+    until = datetime.fromisoformat(summary["paused_until"]) if "paused_until" in summary else None
+    return {
+        "schedule_description": summary.get(language),
+        "schedule_error": summary.get("error"),
+        "next_run_at": next_run_at,
+        "paused_until": until if until is not None and until > now else None,
+    }
+
+
+def next_run_times(row: RecordRow, *, now: datetime) -> list[RunTime]:
+    """The next five runs of a record."""
+    found = outlook_of(row.status, row.config, row.scheduled_since)
+    return run_times(found.rule, found.next_runs(after=now, count=_SHOWN_RUNS))
+
+
+def run_times(rule: Rule | None, runs: list[datetime]) -> list[RunTime]:
+    """Moments as they are answered, with the clock of the rule's zone."""
+    zone = ZoneInfo(rule.timezone if rule is not None else "UTC")
+    return [RunTime.model_construct(utc=run, local=run.astimezone(zone)) for run in runs]
+
+
+def at_pointer(errors: Iterable[FieldError], pointer: str) -> list[FieldError]:
+    """The same errors of a value that stands at `pointer`."""
+    return [FieldError(error.detail, pointer + error.pointer) for error in errors]
+
+
+class SchedulePreviewer:
+    """Shows what a rule would do, in one language."""
+
+    def __init__(self, *, language: Language, clock: Clock = utc_now) -> None:
+        self._language = language
+        self._clock = clock
+
+    def preview(self, request: SchedulePreview) -> SchedulePreviewed:
+        """What Airflow does with a rule. Raises ValidationFailed for one that a record may not have."""
+        start = request.from_ or self._clock()
+        found = outlook(request.config(), is_active=True, since=start)
+        if found.rule is None:
+            raise ValidationFailed(at_pointer(found.errors, "/body"))
+        runs = found.next_runs(after=start, count=request.count)
+        end = runs[-1] + _MINUTE if runs else start
+        shortest, longest = gaps(runs) or (None, None)
+        return SchedulePreviewed(
+            description=describe(found.rule, self._language),
+            next_runs=run_times(found.rule, runs),
+            notes=notes(found.rule, start, end, self._language),
+            min_gap_seconds=shortest,
+            max_gap_seconds=longest,
+        )
