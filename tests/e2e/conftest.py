@@ -24,6 +24,10 @@ from tests.integration.conftest import PASSWORD, Account, log_in
 
 SCRIPTS = Path(sys.executable).parent
 PYAPI = (sys.executable, "-m", "pyapi")
+# A Python for `run_command` that has imported PyAPI already; needs the fixture `warm_interpreter`.
+WARM = "warm python"
+WARM_PYAPI = (WARM, "-m", "pyapi")
+WARM_INTERPRETER = str(Path(__file__).with_name("warm_interpreter.py"))
 # The commands of the seed's README; `{port}` is filled in by RunningServer.
 FACTORY = "pyapi.web.application:get_app"
 UVICORN = (str(SCRIPTS / "uvicorn"), FACTORY, "--host", "127.0.0.1", "--port", "{port}")
@@ -204,11 +208,41 @@ class Finished:
         return self.error
 
 
+_warm: list[int] = []
+
+
+@pytest.fixture(scope="session")
+def warm_interpreter() -> Iterator[None]:
+    """Lets `run_command` run commands of `WARM`; ends with the session, and with it what a test has given up."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, WARM_INTERPRETER],
+            cwd="/",
+            env=clean_environment({}),
+            stdin=theirs.fileno(),
+            stdout=theirs.fileno(),
+            start_new_session=True,
+        )
+    with ours:
+        _warm.append(ours.fileno())
+        yield
+        _warm.clear()
+    try:
+        process.wait(STOP_SECONDS)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
 def run_command(
     folder: Path, *command: str, settings: Mapping[str, str] | None = None, typed: str = "", timeout: float = 60
 ) -> Finished:
     """Run a command in `folder` to its end."""
     folder.mkdir(parents=True, exist_ok=True)
+    is_warm = command[0] == WARM
+    if is_warm:
+        command = (sys.executable, "-I", "-S", WARM_INTERPRETER, str(_warm[0]), *command[1:])
     started = time.monotonic()
     done = subprocess.run(
         command,
@@ -219,6 +253,7 @@ def run_command(
         text=True,
         timeout=timeout,
         check=False,
+        pass_fds=_warm if is_warm else (),
     )
     return Finished(folder, done.returncode, done.stdout, done.stderr, time.monotonic() - started)
 

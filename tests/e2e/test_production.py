@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL, make_url
 
-from tests.e2e.conftest import GUNICORN, PYAPI, UVICORN, Finished, OwnPostgres, free_port, run_command
+from tests.e2e.conftest import GUNICORN, PYAPI, UVICORN, WARM_PYAPI, Finished, OwnPostgres, free_port, run_command
+
+pytestmark = pytest.mark.usefixtures("warm_interpreter")
 
 GOOD_KEY = secrets.token_urlsafe(48)
 DATABASE_PASSWORD = "database-password-2026"
@@ -82,8 +84,9 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> Commands:
     """What each server says: of each setting `python -m pyapi`, of one the others, which ask the same function."""
     port = str(free_port())
     commands: dict[str, Command] = {
-        name: (PYAPI, PRODUCTION | bad | {"PYAPI_PORT": port}) for name, (bad, _) in REFUSALS.items()
+        name: (WARM_PYAPI, PRODUCTION | bad | {"PYAPI_PORT": port}) for name, (bad, _) in REFUSALS.items()
     }
+    commands["no database"] = (PYAPI, commands["no database"][1])  # one with all the time it takes
     for server, command in SERVERS.items():
         words = tuple(word.format(port=port) for word in command)
         commands[server] = (words, PRODUCTION | REFUSALS["31 bytes"][0])
@@ -177,8 +180,9 @@ def attempts(own_postgres: OwnPostgres, silent_port: int, tmp_path_factory: pyte
     urls = {name: text.format(**words) for name, (text, _) in (UNUSABLE | UNREADABLE).items()}
     port = str(free_port())
     commands: dict[str, Command] = {
-        name: (PYAPI, {"DATABASE_URL": url, "PYAPI_PORT": port}) for name, url in urls.items()
+        name: (WARM_PYAPI, {"DATABASE_URL": url, "PYAPI_PORT": port}) for name, url in urls.items()
     }
+    commands["silence"] = (PYAPI, commands["silence"][1])  # the slowest one with all the time it takes
     for server, command in SERVERS.items():
         line = tuple(word.format(port=port) for word in command)
         commands[server] = (line, {"DATABASE_URL": urls["password"]})
