@@ -86,6 +86,9 @@ _HAN: Final = "[\u4e00-\u9fff]"
 _LISTED: Final = re.compile(
     r"(?<=星期.), (?=星期)|(?<=\d 月), (?=\d+ 月)|(?<=\d:\d\d), (?=\d\d:)|((?<![:\d])\d+), (?=\d+(?![:\d]| 月))"
 )
+_TIME_THEN_DAYS: Final = re.compile(
+    r"在 (?P<times>\d\d:\d\d(?:[、和 ]+\d\d:\d\d)*)，(?P<days>(?:(?![僅仅]在 \d).)+?)(?:，[僅仅]在 (?P<months>\d+ 月[^，]*))?"
+)
 _UNIT_SECONDS = (86_400, 3600, 60, 1)
 
 
@@ -251,4 +254,19 @@ def _tidy_chinese(text: str, *, every_day: bool) -> str:
     text = _LISTED.sub(lambda found: f"{found[1] or ''}、", text).replace(", ", "，")
     text = re.sub(r"在 (第.[個个]星期.) 每月", r"每月\1", text)
     text = re.sub(rf"(?<={_HAN}) +(?={_HAN})|(?<=，) +| +$", "", text)
-    return re.sub(r"^在 (?=\d\d:)", "每天 ", text) if every_day else text
+    return re.sub(r"^在 (?=\d\d:)", "每天 ", text) if every_day else _days_first(text)
+
+
+def _days_first(text: str) -> str:
+    """`在 09:00，僅在星期五` is `每星期五 09:00`: in Chinese the day comes before the time."""
+    found = _TIME_THEN_DAYS.fullmatch(text)
+    if found is None:
+        return text
+    days = re.sub("，或(?=星期)", "或每", re.sub("^[僅仅]在(?=星期)", "", found["days"]))
+    days = re.sub("^(?=星期)", "每", re.sub("每月的 ?", "每月", days))
+    days = re.sub(r"(?<=每月)(?=\d)", " ", days)
+    if found["months"]:
+        days = days.removeprefix("每月")
+        of = "" if days.startswith(" ") and not re.search("[、和到]", found["months"]) else "的"
+        days = f"每年 {found['months']}{of}{days}"
+    return f"{days} {found['times']}"

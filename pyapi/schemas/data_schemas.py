@@ -107,8 +107,8 @@ class DataListParams(BaseModel):
     include_total: bool = Field(True, description="false leaves out the count, which costs time in a large table.")
 
 
-class DataSummaryItem(ScheduleFields):
-    """What callers see in lists who are not signed in."""
+class SummaryFields(BaseModel):
+    """What a summary has of a record."""
 
     id: int
     name: str
@@ -119,14 +119,18 @@ class DataSummaryItem(ScheduleFields):
     updated_at: datetime
 
 
+class DataSummaryItem(ScheduleFields, SummaryFields):
+    """What callers see in lists who are not signed in."""
+
+
 class DataSummary(DataSummaryItem):
     """What callers see who are not signed in."""
 
     next_runs: Sequence[RunTime] = NEXT_RUNS
 
 
-class DataItem(ScheduleFields):
-    """What signed-in callers see in lists. Credentials inside `config` are shown as `***`."""
+class RecordFields(BaseModel):
+    """A record as it is stored."""
 
     id: int
     name: str
@@ -137,6 +141,10 @@ class DataItem(ScheduleFields):
     revision: int = Field(description="Counts the saved states of this record, from 1.")
     created_at: datetime
     updated_at: datetime
+
+
+class DataItem(ScheduleFields, RecordFields):
+    """What signed-in callers see in lists. Credentials inside `config` are shown as `***`."""
 
 
 class DataRead(DataItem):

@@ -110,7 +110,7 @@ class CalendarParams(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     from_: UtcTime | None = Field(
-        None, alias="from", description="Start of the first bucket; this minute when missing."
+        None, alias="from", description="Start of the first bucket; when missing, of this hour or (UTC) this day."
     )
     to: UtcTime | None = Field(None, description="7 days after `from` when missing; at most 62 days.")
     bucket: Bucket = Bucket.HOUR

@@ -38,7 +38,7 @@ class CalendarService:
 
     async def calendar_json(self, params: CalendarParams) -> bytes:
         """A `Calendar` as JSON. Raises ValidationFailed for times that make no calendar, Busy when many ask at once."""
-        start = _whole_minute(params.from_ or self._clock())
+        start = _whole_minute(params.from_) if params.from_ else _begin(params.bucket, self._clock())
         end = params.to or start + _USUAL
         if not start < end <= start + LONGEST:
             raise ValidationFailed(
@@ -50,6 +50,11 @@ class CalendarService:
 
 def _whole_minute(moment: datetime) -> datetime:
     return moment.replace(second=0, microsecond=0)
+
+
+def _begin(bucket: Bucket, now: datetime) -> datetime:
+    hour = _whole_minute(now).replace(minute=0)
+    return hour if bucket is Bucket.HOUR else hour.replace(hour=0)
 
 
 def _calendar_json(rows: Sequence[ActiveRow], params: CalendarParams, start: datetime, end: datetime) -> bytes:

@@ -26,26 +26,26 @@ LANGUAGES: tuple[Language, ...] = ("en", "zh_TW", "zh_CN")
         ("*/15 * * * *", "Every 15 minutes", "每 15 分鐘", "每 15 分钟"),
         ("@hourly", "Every hour", "每小時", "每小时"),
         ("@daily", "At 00:00", "每天 00:00", "每天 00:00"),
-        ("@weekly", "At 00:00, only on Sunday", "在 00:00，僅在星期日", "在 00:00，仅在星期日"),
-        ("@monthly", "At 00:00, on day 1 of the month", "在 00:00，每月的 1 號", "在 00:00，每月的 1 号"),
+        ("@weekly", "At 00:00, only on Sunday", "每星期日 00:00", "每星期日 00:00"),
+        ("@monthly", "At 00:00, on day 1 of the month", "每月 1 號 00:00", "每月 1 号 00:00"),
         (
             "@quarterly",
             "At 00:00, on day 1 of the month, only in January, April, July, and October",
-            "在 00:00，每月的 1 號，僅在 1 月、4 月、7 月和 10 月",
-            "在 00:00，每月的 1 号，仅在 1 月、4 月、7 月和 10 月",
+            "每年 1 月、4 月、7 月和 10 月的 1 號 00:00",
+            "每年 1 月、4 月、7 月和 10 月的 1 号 00:00",
         ),
         (
             "@yearly",
             "At 00:00, on day 1 of the month, only in January",
-            "在 00:00，每月的 1 號，僅在 1 月",
-            "在 00:00，每月的 1 号，仅在 1 月",
+            "每年 1 月 1 號 00:00",
+            "每年 1 月 1 号 00:00",
         ),
-        ("30 2 * * 1-5", "At 02:30, Monday through Friday", "在 02:30，星期一到星期五", "在 02:30，星期一到星期五"),
+        ("30 2 * * 1-5", "At 02:30, Monday through Friday", "每星期一到星期五 02:30", "每星期一到星期五 02:30"),
         (
             "0 9 * * SUN,TUE,THU,SAT",
             "At 09:00, only on Sunday, Tuesday, Thursday, and Saturday",
-            "在 09:00，僅在星期日、星期二、星期四和星期六",
-            "在 09:00，仅在星期日、星期二、星期四和星期六",
+            "每星期日、星期二、星期四和星期六 09:00",
+            "每星期日、星期二、星期四和星期六 09:00",
         ),
         ("0 6,18 * * *", "At 06:00 and 18:00", "每天 06:00 和 18:00", "每天 06:00 和 18:00"),
         (
@@ -57,51 +57,51 @@ LANGUAGES: tuple[Language, ...] = ("en", "zh_TW", "zh_CN")
         (
             "0 9 * * 1#2",
             "At 09:00, on the second Monday of the month",
-            "在 09:00，每月第二個星期一",
-            "在 09:00，每月第二个星期一",
+            "每月第二個星期一 09:00",
+            "每月第二个星期一 09:00",
         ),
         (
             "0 9 * * L5",
             "At 09:00, on the last Friday of the month",
-            "在 09:00，每月的最後一個星期五",
-            "在 09:00，每月的最后一个星期五",
+            "每月最後一個星期五 09:00",
+            "每月最后一个星期五 09:00",
         ),
-        ("0 9 L * *", "At 09:00, on the last day of the month", "在 09:00，每月的最後一天", "在 09:00，每月的最后一天"),
+        ("0 9 L * *", "At 09:00, on the last day of the month", "每月最後一天 09:00", "每月最后一天 09:00"),
         (
             "0 9 15,L * *",
             "At 09:00, on day 15 and the last day",
-            "在 09:00，每月的 15 號和最後一天",
-            "在 09:00，每月的 15 号和最后一天",
+            "每月 15 號和最後一天 09:00",
+            "每月 15 号和最后一天 09:00",
         ),
         (
             "0 9 15W * *",
             "At 09:00, on the weekday nearest day 15 of the month",
-            "在 09:00，每月的最接近 15 號的平日",
-            "在 09:00，每月的最接近 15 号的平日",
+            "每月最接近 15 號的平日 09:00",
+            "每月最接近 15 号的平日 09:00",
         ),
         # Day of month or day of week: one of them is enough.
         (
             "0 9 1 * MON",
             "At 09:00, on day 1 of the month, or on Monday",
-            "在 09:00，每月的 1 號，或星期一",
-            "在 09:00，每月的 1 号，或星期一",
+            "每月 1 號或每星期一 09:00",
+            "每月 1 号或每星期一 09:00",
         ),
         (
             "0 9 L * 1-5",
             "At 09:00, on the last day of the month, or Monday through Friday",
-            "在 09:00，每月的最後一天，或星期一到星期五",
-            "在 09:00，每月的最后一天，或星期一到星期五",
+            "每月最後一天或每星期一到星期五 09:00",
+            "每月最后一天或每星期一到星期五 09:00",
         ),
         ("0 9 1-31 * 1", "At 09:00", "每天 09:00", "每天 09:00"),
         # What croniter makes of it, not what it looks like.
-        ("0 9 * * FRI/2", "At 09:00, only on Friday", "在 09:00，僅在星期五", "在 09:00，仅在星期五"),
+        ("0 9 * * FRI/2", "At 09:00, only on Friday", "每星期五 09:00", "每星期五 09:00"),
         ("0 9-9 * * *", "Every hour", "每小時", "每小时"),
         ("*/45 * * * *", "At 0 and 45 minutes past the hour", "在每小時的 0 和 45 分", "在每小时的 0 和 45 分"),
         (
             "0 9 1 * 1#1",
             "At 09:00, on the first Monday of the month",
-            "在 09:00，每月第一個星期一",
-            "在 09:00，每月第一个星期一",
+            "每月第一個星期一 09:00",
+            "每月第一个星期一 09:00",
         ),
         (
             "0 22-2 * * *",
@@ -150,7 +150,7 @@ def test_the_locale_of_the_process_does_not_matter(monkeypatch: pytest.MonkeyPat
     descriptions._describe_cron.cache_clear()
     try:
         assert describe(rule_of("0 9 * * 1-5")) == "At 09:00, Monday through Friday"
-        assert describe(rule_of("0 9 * * 0"), "zh_TW") == "在 09:00，僅在星期日"
+        assert describe(rule_of("0 9 * * 0"), "zh_TW") == "每星期日 09:00"
     finally:
         descriptions._describe_cron.cache_clear()
 
