@@ -87,7 +87,9 @@ _LISTED: Final = re.compile(
     r"(?<=星期.), (?=星期)|(?<=\d 月), (?=\d+ 月)|(?<=\d:\d\d), (?=\d\d:)|((?<![:\d])\d+), (?=\d+(?![:\d]| 月))"
 )
 _TIME_THEN_DAYS: Final = re.compile(
-    r"在 (?P<times>\d\d:\d\d(?:[、和 ]+\d\d:\d\d)*)，(?P<days>(?:(?![僅仅]在 \d).)+?)(?:，[僅仅]在 (?P<months>\d+ 月[^，]*))?"
+    r"在 (?P<times>\d\d:\d\d(?:[、和 ]+\d\d:\d\d)*)，"
+    r"(?P<days>(?:(?![僅仅]在 \d).)+?)"
+    r"(?:，[僅仅]在 (?P<months>\d+ 月[^，]*))?"
 )
 _UNIT_SECONDS = (86_400, 3600, 60, 1)
 
@@ -269,4 +271,4 @@ def _days_first(text: str) -> str:
         days = days.removeprefix("每月")
         of = "" if days.startswith(" ") and not re.search("[、和到]", found["months"]) else "的"
         days = f"每年 {found['months']}{of}{days}"
-    return f"{days} {found['times']}"
+    return f"{days.rstrip()} {found['times']}"

@@ -122,7 +122,7 @@ class CalendarBucket(BaseModel):
 
     start: datetime
     runs: int
-    record_ids: Sequence[int] = Field(description="The records that run in it, each once.")
+    record_ids: list[int] = Field(description="The records that run in it, each once.")
 
 
 class CalendarPeak(BaseModel):
@@ -154,9 +154,9 @@ class Calendar(BaseModel):
     to: datetime
     bucket: Bucket
     runs: int = Field(description="In all.")
-    buckets: Sequence[CalendarBucket]
+    buckets: list[CalendarBucket]
     busiest: CalendarPeak | None
     quietest: CalendarWindow | None = Field(description="null when `window_minutes` is longer than the calendar.")
-    records: Sequence[CalendarRecord] = Field(description="All records that are named in `buckets`.")
-    not_foretold: Sequence[int] = Field(description="Records with `@continuous`: each run follows the one before.")
-    wrong: Sequence[int] = Field(description="Records whose `config` was written past the API and is wrong.")
+    records: list[CalendarRecord] = Field(description="All records that are named in `buckets`.")
+    not_foretold: list[int] = Field(description="Records with `@continuous`: each run follows the one before.")
+    wrong: list[int] = Field(description="Records whose `config` was written past the API and is wrong.")

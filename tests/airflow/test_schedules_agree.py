@@ -1,6 +1,5 @@
 """What PyAPI says will run is what Airflow 3.3 runs: compared with Airflow's own timetables, which are run for it."""
 
-import time
 from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
@@ -10,7 +9,7 @@ import pytest
 from pyapi.schedules.rules import parse_rule
 from pyapi.schedules.runs import next_runs
 from tests.airflow.cases import Case, changes, cron_cases, interval_cases, preset_cases, texts
-from tests.airflow.conftest import AskAirflow
+from tests.airflow.conftest import AskAirflow, Question
 
 pytestmark = pytest.mark.airflow
 
@@ -24,20 +23,29 @@ TIMETABLES = {
 }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def cases() -> list[Case]:
     return [*cron_cases(), *preset_cases(), *interval_cases()]
 
 
-@pytest.fixture(scope="module")
-def answers(ask_airflow: AskAirflow, cases: list[Case]) -> dict[str, Any]:
-    started = time.monotonic()
+@pytest.fixture(scope="session")
+def question(ask_airflow: AskAirflow, cases: list[Case]) -> Question:
     questions = {"chains": [case.question() for case in cases], "texts": texts(), "timetables": list(TIMETABLES)}
-    answer: dict[str, Any] = ask_airflow("airflow_timetables.py", questions)
-    answer["seconds"] = time.monotonic() - started
+    return ask_airflow("airflow_timetables.py", questions)
+
+
+@pytest.fixture(scope="session")
+def answers(question: Question) -> dict[str, Any]:
+    answer: dict[str, Any] = question.answer()
     return answer
 
 
+@pytest.mark.first
+def test_airflow_is_asked(question: Question) -> None:
+    assert question.is_asked
+
+
+@pytest.mark.last
 def test_next_runs_are_those_of_airflow(
     cases: list[Case], answers: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -48,13 +56,12 @@ def test_next_runs_are_those_of_airflow(
         if ours != airflow:
             differences.append(f"{case}\n  PyAPI   {_times(ours)}\n  Airflow {_times(airflow)}")
     with capsys.disabled():
-        print(
-            f"\n{len(cases)} cases compared with Airflow, {len(differences)} differences ({answers['seconds']:.0f} s)"
-        )
+        print(f"\n{len(cases)} cases compared with Airflow, {len(differences)} differences")
     assert len(cases) >= 5000
     assert differences == []
 
 
+@pytest.mark.last
 def test_the_cases_are_worth_comparing(cases: list[Case], answers: dict[str, Any]) -> None:
     """Each change of three years is met, and Airflow finds runs in nearly all cases, with and without catchup."""
     assert {zone: len(changes(zone)) for zone in ("America/New_York", "Europe/Paris", "Australia/Lord_Howe")} == {
@@ -67,6 +74,7 @@ def test_the_cases_are_worth_comparing(cases: list[Case], answers: dict[str, Any
     assert min(Counter(case.config["catchup"] for case in cases).values()) > 2000
 
 
+@pytest.mark.last
 def test_no_text_is_accepted_that_airflow_cannot_run(answers: dict[str, Any]) -> None:
     accepted = [text for text in texts() if parse_rule({"schedule": text})[0]]
     refused_there = {text for text, error in zip(texts(), answers["texts"], strict=True) if error}
@@ -75,6 +83,7 @@ def test_no_text_is_accepted_that_airflow_cannot_run(answers: dict[str, Any]) ->
     assert len(refused_there) > 300
 
 
+@pytest.mark.last
 def test_a_dag_gets_the_timetables_that_are_compared(answers: dict[str, Any]) -> None:
     assert answers["timetables"] == list(TIMETABLES.values())
 

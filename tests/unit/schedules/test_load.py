@@ -1,7 +1,5 @@
 """The runs of many rules at once are those that each rule has alone."""
 
-import random
-import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,6 +8,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.records import schedules
 from pyapi.schedules.load import Load, QuietWindow, load_of, minutes_of
 from pyapi.schedules.rules import Rule, parse_rule
 from pyapi.schedules.runs import runs_between
@@ -117,30 +116,6 @@ def test_load_of_many_is_the_sum_of_each() -> None:
     assert load.quietest.start == START + runs.index(min(runs)) * MINUTE
 
 
-@pytest.mark.parametrize("start", [datetime(2027, 1, 4, tzinfo=UTC), START])
-def test_a_week_of_ten_thousand_records_in_two_seconds(start: datetime) -> None:
-    """In a week without a change of the clock, and in one with."""
-    rules = dict(enumerate(many_rules(10_000)))
-    started = time.process_time()
-    load = load_of(rules, start, WEEK, bucket_minutes=60, quiet_minutes=60)
-    assert time.process_time() - started < 2
-    assert sum(bucket.runs for bucket in load.buckets) > 1_000_000
-
-
 def many_rules(number: int) -> list[Rule]:
     """Daily ones for the most part, and some that run every few minutes; most are written by nobody else."""
-    draw = random.Random(6)
-
-    def text() -> str:
-        minute, hour = draw.randrange(60), draw.randrange(24)
-        kind = draw.random()
-        if kind < 0.6:
-            return f"{minute} {hour} * * {draw.choice(['*', '1-5', '0'])}"
-        if kind < 0.75:
-            return f"{minute} */{draw.choice([2, 3, 4, 6])} * * *"
-        if kind < 0.9:
-            return f"{draw.randrange(15)}-59/{draw.choice([5, 10, 15])} * * * *"
-        return f"{minute} {hour} {draw.randrange(1, 29)} * *"
-
-    zones = ("UTC", "Asia/Taipei", "Europe/Paris", "America/New_York")
-    return [rule_of(text(), timezone=draw.choice(zones), start_date="2026-01-01") for _ in range(number)]
+    return [rule_of(**config, start_date="2026-01-01") for config in schedules(number)]

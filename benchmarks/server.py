@@ -1,0 +1,92 @@
+"""The service as users run it: a process of its own on a PostgreSQL of its own, and the CPU time it takes."""
+
+import asyncio
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from pyapi.db.embedded import EmbeddedPostgres
+from pyapi.db.migrations import prepare_schema
+
+_TICK = os.sysconf("SC_CLK_TCK")
+_PATIENCE_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Service:
+    """A running service; `url` without a slash at its end."""
+
+    url: str
+    database_url: str
+    pid: int
+    postgres_pid: int
+
+    def cpu_seconds(self) -> float:
+        """CPU time of the service so far, all its processes together, without PostgreSQL."""
+        return sum(map(_cpu_seconds, _tree(self.pid)))
+
+    def postgres_cpu_seconds(self) -> float:
+        """CPU time of PostgreSQL's processes that are alive."""
+        return sum(map(_cpu_seconds, _tree(self.postgres_pid)))
+
+
+@contextlib.contextmanager
+def running_service(folder: Path) -> Iterator[Service]:
+    """Start PostgreSQL and the service, one worker; end both afterwards."""
+    postgres = EmbeddedPostgres(folder / "postgres")
+    try:
+        database_url = postgres.start()
+        asyncio.run(prepare_schema(database_url, migrate=True))
+        with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as probe:
+            port = probe.getsockname()[1]
+        settings = {"DATABASE_URL": database_url, "PYAPI_PORT": str(port), "PYAPI_DATA_DIR": str(folder / "data")}
+        with (folder / "service.log").open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "pyapi"], cwd=folder, env=os.environ | settings, stdout=log, stderr=log
+            )
+        try:
+            url = f"http://127.0.0.1:{port}"
+            _wait_until_live(url)
+            postgres_pid = int((postgres.data_path / "postmaster.pid").read_text().split()[0])
+            yield Service(url, database_url, process.pid, postgres_pid)
+        finally:
+            process.terminate()
+            process.wait()
+    finally:
+        postgres.stop()
+
+
+def _wait_until_live(url: str) -> None:
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(f"{url}/api/health", trust_env=False).status_code == 200:
+                return
+        time.sleep(0.1)
+    raise TimeoutError("the service did not start")
+
+
+def _tree(pid: int) -> list[int]:
+    found = [pid]
+    for known in found:
+        with contextlib.suppress(FileNotFoundError):
+            found += map(int, Path(f"/proc/{known}/task/{known}/children").read_text().split())
+    return found
+
+
+def _cpu_seconds(pid: int) -> float:
+    """User and system time of a process and of its children that have ended; 0 for one that is gone."""
+    try:
+        # The second field, the name in brackets, may hold anything.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except FileNotFoundError:
+        return 0.0
+    return sum(map(int, fields[11:15])) / _TICK
