@@ -1,0 +1,126 @@
+"""Makes DAGs of definitions. One that cannot be made becomes a DAG without schedule that says why; no other notices."""
+
+from collections.abc import Iterable, MutableMapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from airflow.sdk import DAG, CronTriggerTimetable, DeltaTriggerTimetable, get_parsing_context
+
+from pyapi.schedules.rules import Kind
+from pyapi_airflow import database
+from pyapi_airflow.definitions import INVALID_TAG, DagDefinition, define
+from pyapi_airflow.settings import KitSettings
+from pyapi_airflow.tasks import RecordOperator
+
+TAG = "pyapi"
+
+
+def dag_id_of(record_id: int) -> str:
+    """The id of a record's DAG: it stays when the record gets another name."""
+    return f"pyapi_{record_id}"
+
+
+def make_dags(namespace: MutableMapping[str, Any], lines: Iterable[str]) -> None:
+    """Put the DAGs of a file's definitions into its namespace; of a task's process, only the one that it runs."""
+    _make(namespace, map(DagDefinition.from_json, lines))
+
+
+def make_dags_of_version(namespace: MutableMapping[str, Any], *, shard: int, size: int, version: int) -> None:
+    """The same for records as they were at a change. A task's process reads its one record."""
+    first, last = shard * size, shard * size + size - 1
+    wanted = get_parsing_context().dag_id
+    if wanted is not None:
+        first = last = int(wanted.removeprefix("pyapi_"))
+    settings = KitSettings.load()
+    with database.patient_connect(settings) as connection:
+        found = database.states(connection, first, last, version=version)
+    _make(namespace, (define(stored, web_url=settings.web_url) for stored in found))
+
+
+def _make(namespace: MutableMapping[str, Any], definitions: Iterable[DagDefinition]) -> None:
+    wanted = get_parsing_context().dag_id
+    for definition in definitions:
+        dag_id = dag_id_of(definition.record_id)
+        if wanted in {None, dag_id}:
+            namespace[dag_id] = make_dag(definition)
+
+
+def make_dag(definition: DagDefinition) -> DAG:
+    """The DAG of a record. Never raises."""
+    try:
+        return _make_dag(definition)
+    except Exception as error:  # noqa: BLE001  (whatever it is, the other DAGs of this file must not suffer)
+        return _make_invalid(definition, f"Airflow cannot make a DAG of it ({type(error).__name__}).")
+
+
+def _make_dag(definition: DagDefinition) -> DAG:
+    if definition.error is not None:
+        return _make_invalid(definition, definition.error)
+    options: dict[str, Any] = {}
+    if definition.max_active_runs is not None:
+        options["max_active_runs"] = definition.max_active_runs
+    with DAG(
+        dag_id_of(definition.record_id),
+        schedule=_schedule(definition),
+        start_date=_moment(definition.start_date),
+        end_date=_moment(definition.end_date),
+        catchup=definition.catchup,
+        default_args=_task_options(definition),
+        tags=[TAG, *definition.tags],
+        **_looks(definition, None),
+        **options,
+    ) as dag:
+        RecordOperator(task_id="run", record_id=definition.record_id, revision=definition.revision)
+    return dag
+
+
+def _make_invalid(definition: DagDefinition, error: str) -> DAG:
+    return DAG(
+        dag_id_of(definition.record_id), schedule=None, tags=[TAG, INVALID_TAG], **_looks(definition, error)
+    )
+
+
+def _looks(definition: DagDefinition, error: str | None) -> dict[str, Any]:
+    return {
+        "dag_display_name": definition.name or f"Record {definition.record_id}",
+        "description": definition.description[:200] or None,
+        "doc_md": _doc(definition, error),
+        "is_paused_upon_creation": False,
+        "auto_register": False,
+    }
+
+
+def _schedule(definition: DagDefinition) -> Any:
+    kind = Kind(definition.kind)
+    if kind is Kind.CRON:
+        return CronTriggerTimetable(definition.cron or "", timezone=definition.timezone)
+    if kind is Kind.INTERVAL:
+        return DeltaTriggerTimetable(timedelta(seconds=definition.interval_seconds or 0))
+    return {Kind.ONCE: "@once", Kind.CONTINUOUS: "@continuous", Kind.MANUAL: None}[kind]
+
+
+def _task_options(definition: DagDefinition) -> dict[str, Any]:
+    options: dict[str, Any] = {"owner": definition.owner or TAG}
+    if definition.retries is not None:
+        options["retries"] = definition.retries
+    if definition.retry_delay_seconds is not None:
+        options["retry_delay"] = timedelta(seconds=definition.retry_delay_seconds)
+    if definition.execution_timeout_seconds is not None:
+        options["execution_timeout"] = timedelta(seconds=definition.execution_timeout_seconds)
+    return options
+
+
+def _doc(definition: DagDefinition, error: str | None) -> str:
+    """A page in Markdown. Nothing in it varies from one reading to the next, or each would be a new version."""
+    lines = [definition.description, f"Record {definition.record_id}, revision {definition.revision}"]
+    if error is not None:
+        lines.insert(0, f"**Not scheduled.** {error}")
+    if definition.owner:
+        lines.append(f"Owner: {definition.owner}")
+    if definition.web_url:
+        lines.append(f"[Open in PyAPI]({definition.web_url}/api/data/{definition.record_id})")
+    return "\n\n".join(line for line in lines if line)
+
+
+def _moment(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
