@@ -214,6 +214,11 @@ async def test_all_errors_are_told_at_once(client: httpx.AsyncClient) -> None:
     assert {error["pointer"] for error in errors} == {"/body/schedule", "/body/timezone", "/body/catchup"}
 
 
+@pytest.mark.parametrize("schedule", ["@daily", "@once", 900])
+async def test_nothing_is_foretold_at_the_end_of_all_years(client: httpx.AsyncClient, schedule: object) -> None:
+    assert await utc_runs(client, schedule=schedule, **{"from": "9999-12-31T23:59:59Z"}) == []
+
+
 async def test_a_preview_reads_no_record(app: FastAPI, client: httpx.AsyncClient) -> None:
     app.state.database = None  # `client` puts it back
     assert len(await utc_runs(client, schedule="@daily")) == 5
@@ -393,6 +398,13 @@ async def test_times_that_make_no_calendar(client: httpx.AsyncClient, query: dic
     answer = await client.get("/api/schedules/calendar", params=query)
     (error,) = assert_problem(answer, 422, "validation_failed")["errors"]
     assert (error["pointer"], "at most 62 days later" in error["detail"]) == ("/query/to", True)
+
+
+@pytest.mark.parametrize("start", ["2199-12-01T00:00:00Z", "9999-12-31T23:59:00Z"])
+async def test_no_calendar_begins_after_all_runs(client: httpx.AsyncClient, start: str) -> None:
+    answer = await client.get("/api/schedules/calendar", params={"from": start})
+    (error,) = assert_problem(answer, 422, "validation_failed")["errors"]
+    assert error == {"pointer": "/query/from", "detail": "Write a time before 2199-12-01."}
 
 
 @pytest.mark.usefixtures("three")
