@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import func, or_, select, text
+from sqlalchemy import case, func, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from pyapi.db.models import SORTED_NEXT_RUN, DataRecord
@@ -22,11 +22,11 @@ class DueRow(NamedTuple):
 
 
 class ActiveRow(NamedTuple):
-    """An active record; `config` has the wanted keys only, null where they are missing."""
+    """An active record; `config` has the wanted keys only, null where they are missing, unless it is no object."""
 
     id: int
     name: str
-    config: dict[str, Any]
+    config: Any
     scheduled_since: datetime
 
 
@@ -93,11 +93,17 @@ class ScheduleDAO:
         return due
 
     async def active(self, keys: Sequence[str]) -> list[ActiveRow]:
-        """All active records that have a schedule, with these keys of their config."""
-        wanted = func.jsonb_build_object(*(part for key in keys for part in (key, DataRecord.config[key])))
+        """All active records that have a config, with these keys of it."""
+        wanted = case(
+            (
+                func.jsonb_typeof(DataRecord.config) == "object",
+                func.jsonb_build_object(*(part for key in keys for part in (key, DataRecord.config[key]))),
+            ),
+            else_=DataRecord.config,
+        )
         statement = (
             select(DataRecord.id, DataRecord.name, wanted, DataRecord.scheduled_since)
-            .where(DataRecord.status == RecordStatus.ACTIVE.value, DataRecord.config["schedule"].astext.is_not(None))
+            .where(DataRecord.status == RecordStatus.ACTIVE.value, DataRecord.config.is_not(None))
             .order_by(DataRecord.id)
         )
         return [ActiveRow._make(row) for row in await self._session.execute(statement)]

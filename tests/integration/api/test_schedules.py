@@ -361,6 +361,9 @@ async def test_continuous_is_not_foretold(client: httpx.AsyncClient, sign_up: Si
         '{"schedule": true}',
         '{"schedule": {}}',
         '{"schedule": "@daily", "timezone": "Mars/Base"}',
+        '{"timezone": "Mars/Base"}',
+        '"@daily"',
+        "[]",
     ],
 )
 async def test_wrong_rows_are_named(client: httpx.AsyncClient, connection: AsyncConnection, config: str) -> None:
