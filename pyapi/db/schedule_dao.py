@@ -38,6 +38,8 @@ class Derived(NamedTuple):
     schedule_summary: dict[str, Any]
 
 
+_COMPUTED = text("SELECT set_config('pyapi.schedules_computed', 'true', true)")
+"""Without this a trigger puts the derived columns back."""
 _DERIVE = text("""
     UPDATE pyapi_data_records r
     SET next_run_at = d.next_run_at, schedule_summary = d.schedule_summary::jsonb
@@ -72,6 +74,7 @@ class ScheduleDAO:
 
     async def derive(self, found: Sequence[Derived]) -> None:
         """Keep what follows from the schedules of locked records."""
+        await self._session.execute(_COMPUTED)
         await self._session.execute(
             _DERIVE,
             {
@@ -83,6 +86,7 @@ class ScheduleDAO:
 
     async def forget_other_readers(self, reader: str, *, most: int) -> int:
         """Make unread what another version of the code has read; answers how many that were."""
+        await self._session.execute(_COMPUTED)
         result = await self._session.execute(_FORGET, {"reader": reader, "most": most})
         return int(getattr(result, "rowcount", 0))
 

@@ -38,6 +38,12 @@ async def stored(connection: AsyncConnection, record_id: int) -> Derived:
     return Derived(since, run, json.loads(summary) if summary else None)
 
 
+async def keep(connection: AsyncConnection, next_run_at: datetime) -> None:
+    """Write a next run as PyAPI does."""
+    await connection.execute(text("SELECT set_config('pyapi.schedules_computed', 'true', true)"))
+    await connection.execute(text("UPDATE pyapi_data_records SET next_run_at = :run"), {"run": next_run_at})
+
+
 async def read(client: httpx.AsyncClient, record_id: int, **headers: str) -> Answer:
     answer = await client.get(f"/api/data/{record_id}", headers=headers)
     assert answer.status_code == 200, answer.text
@@ -368,7 +374,7 @@ async def test_a_kept_run_that_has_passed_is_not_shown(
     client: httpx.AsyncClient, connection: AsyncConnection, owner: Account, path: str
 ) -> None:
     record = await create(client, owner, config={"schedule": "0 0 1 1 *"})
-    await by_sql(connection, text("UPDATE pyapi_data_records SET next_run_at = now() - interval '1 second'"))
+    await keep(connection, datetime.now(UTC) - timedelta(seconds=1))
     body = (await client.get(path.format(**record))).json()
     assert body.get("data", [body])[0]["next_run_at"] == record["next_run_at"]
 
@@ -378,7 +384,7 @@ async def test_a_kept_run_is_what_lists_show(
 ) -> None:
     """No schedule is read for a list: the row itself says when."""
     await create(client, owner, config={"schedule": "0 0 1 1 *"})
-    await by_sql(connection, text("UPDATE pyapi_data_records SET next_run_at = '2050-01-01T00:00:00Z'"))
+    await keep(connection, datetime(2050, 1, 1, tzinfo=UTC))
     assert (await client.get("/api/data/")).json()["data"][0]["next_run_at"] == "2050-01-01T00:00:00Z"
 
 
@@ -444,13 +450,41 @@ async def test_changes_by_sql_begin_anew_as_well(
     assert ((await stored(connection, record["id"])).scheduled_since > before.scheduled_since) is moved
 
 
-@pytest.mark.parametrize(("change", "unread"), [("name = 'new'", False), ("config = '{}'", True)])
+@pytest.mark.parametrize(
+    ("change", "unread"),
+    [
+        ("name = 'new'", False),
+        ("config = '{}'", True),
+        ("status = 'inactive'", True),
+        ("scheduled_since = now() - interval '1 day'", True),
+    ],
+)
 async def test_what_sql_has_written_is_unread(
     client: httpx.AsyncClient, connection: AsyncConnection, owner: Account, change: str, unread: bool
 ) -> None:
     record = await create(client, owner, config=DAILY)
     await by_sql(connection, text(f"UPDATE pyapi_data_records SET {change}"))
     assert ((await stored(connection, record["id"])).schedule_summary is None) is unread
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "next_run_at = 'infinity'",
+        "next_run_at = '20000-01-01'",
+        "next_run_at = NULL",
+        "schedule_summary = '[]'",
+        "schedule_summary = NULL",
+        "schedule_summary = '{\"en\": 1, \"paused_until\": 5}', name = 'new'",
+    ],
+)
+async def test_nobody_else_writes_what_follows_from_a_schedule(
+    client: httpx.AsyncClient, connection: AsyncConnection, owner: Account, change: str
+) -> None:
+    record = await create(client, owner, config=DAILY)
+    before = await stored(connection, record["id"])
+    await by_sql(connection, text(f"UPDATE pyapi_data_records SET {change}"))
+    assert await stored(connection, record["id"]) == before
 
 
 # --- Filters and order ------------------------------------------------------------------------------------------------
