@@ -219,6 +219,11 @@ async def test_nothing_is_foretold_at_the_end_of_all_years(client: httpx.AsyncCl
     assert await utc_runs(client, schedule=schedule, **{"from": "9999-12-31T23:59:59Z"}) == []
 
 
+async def test_no_run_comes_before_1970(client: httpx.AsyncClient) -> None:
+    runs = await utc_runs(client, schedule="@daily", count=2, **{"from": "0001-01-01T00:00:00Z"})
+    assert runs == ["1970-01-01T00:00:00Z", "1970-01-02T00:00:00Z"]
+
+
 async def test_a_preview_reads_no_record(app: FastAPI, client: httpx.AsyncClient) -> None:
     app.state.database = None  # `client` puts it back
     assert len(await utc_runs(client, schedule="@daily")) == 5
