@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import func, or_, select, text
+from sqlalchemy import case, func, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from pyapi.db.models import SORTED_NEXT_RUN, DataRecord
@@ -22,11 +22,11 @@ class DueRow(NamedTuple):
 
 
 class ActiveRow(NamedTuple):
-    """An active record; `config` has the wanted keys only, null where they are missing."""
+    """An active record; `config` has the wanted keys only, null where they are missing, unless it is no object."""
 
     id: int
     name: str
-    config: dict[str, Any]
+    config: Any
     scheduled_since: datetime
 
 
@@ -38,6 +38,8 @@ class Derived(NamedTuple):
     schedule_summary: dict[str, Any]
 
 
+_COMPUTED = text("SELECT set_config('pyapi.schedules_computed', 'true', true)")
+"""Without this a trigger puts the derived columns back."""
 _DERIVE = text("""
     UPDATE pyapi_data_records r
     SET next_run_at = d.next_run_at, schedule_summary = d.schedule_summary::jsonb
@@ -72,6 +74,7 @@ class ScheduleDAO:
 
     async def derive(self, found: Sequence[Derived]) -> None:
         """Keep what follows from the schedules of locked records."""
+        await self._session.execute(_COMPUTED)
         await self._session.execute(
             _DERIVE,
             {
@@ -83,6 +86,7 @@ class ScheduleDAO:
 
     async def forget_other_readers(self, reader: str, *, most: int) -> int:
         """Make unread what another version of the code has read; answers how many that were."""
+        await self._session.execute(_COMPUTED)
         result = await self._session.execute(_FORGET, {"reader": reader, "most": most})
         return int(getattr(result, "rowcount", 0))
 
@@ -93,11 +97,17 @@ class ScheduleDAO:
         return due
 
     async def active(self, keys: Sequence[str]) -> list[ActiveRow]:
-        """All active records that have a schedule, with these keys of their config."""
-        wanted = func.jsonb_build_object(*(part for key in keys for part in (key, DataRecord.config[key])))
+        """All active records that have a config, with these keys of it."""
+        wanted = case(
+            (
+                func.jsonb_typeof(DataRecord.config) == "object",
+                func.jsonb_build_object(*(part for key in keys for part in (key, DataRecord.config[key]))),
+            ),
+            else_=DataRecord.config,
+        )
         statement = (
             select(DataRecord.id, DataRecord.name, wanted, DataRecord.scheduled_since)
-            .where(DataRecord.status == RecordStatus.ACTIVE.value, DataRecord.config["schedule"].astext.is_not(None))
+            .where(DataRecord.status == RecordStatus.ACTIVE.value, DataRecord.config.is_not(None))
             .order_by(DataRecord.id)
         )
         return [ActiveRow._make(row) for row in await self._session.execute(statement)]

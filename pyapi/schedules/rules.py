@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from pyapi.exceptions import FieldError
-from pyapi.schedules.expressions import CronError, normalized, parse_cron
+from pyapi.schedules.expressions import LAST_YEAR, CronError, normalized, parse_cron
 from pyapi.schedules.zones import EPOCH, instant_of, zone_names
 
 PRESETS: Final[Mapping[str, str]] = {
@@ -106,7 +106,9 @@ class Rule:
         """
         if self.start_date is not None and (self.catchup or self.start_date >= moment):
             return self
-        if self.interval_seconds is None:
+        if (
+            self.interval_seconds is None or moment.year > LAST_YEAR
+        ):  # no run comes then, and the sums below may not fit
             return replace(self, start_date=moment)
         interval = timedelta(seconds=self.interval_seconds)
         if self.start_date is None:

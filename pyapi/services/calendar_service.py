@@ -9,6 +9,7 @@ from pyapi.enums import RecordStatus
 from pyapi.exceptions import FieldError, ValidationFailed
 from pyapi.schedules.load import load_of
 from pyapi.schedules.rules import RULE_KEYS, Kind, Rule
+from pyapi.schedules.runs import HORIZON
 from pyapi.schemas.schedule_schemas import (
     Bucket,
     Calendar,
@@ -39,6 +40,8 @@ class CalendarService:
     async def calendar_json(self, params: CalendarParams) -> bytes:
         """A `Calendar` as JSON. Raises ValidationFailed for times that make no calendar, Busy when many ask at once."""
         start = _whole_minute(params.from_) if params.from_ else _begin(params.bucket, self._clock())
+        if start >= HORIZON:
+            raise ValidationFailed([FieldError(f"Write a time before {HORIZON:%Y-%m-%d}.", "/query/from")])
         end = params.to or start + _USUAL
         if not start < end <= start + LONGEST:
             raise ValidationFailed(
