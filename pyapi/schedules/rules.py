@@ -104,11 +104,11 @@ class Rule:
         An interval needs one that lies ahead when Airflow first sees it, or its grid would begin at that moment, which
         nobody knows before: the first run comes one interval later, or on the grid of a past start_date.
         """
-        if self.start_date is not None and (self.catchup or self.start_date >= moment):
+        # After the last year no run comes, and the sums may not fit into a datetime.
+        is_plain = self.interval_seconds is None or moment.year > LAST_YEAR
+        if self.start_date is not None and (self.catchup or self.start_date >= (moment if is_plain else moment + HEAD_START)):
             return self
-        if (
-            self.interval_seconds is None or moment.year > LAST_YEAR
-        ):  # no run comes then, and the sums below may not fit
+        if self.interval_seconds is None or is_plain:
             return replace(self, start_date=moment)
         interval = timedelta(seconds=self.interval_seconds)
         if self.start_date is None:
