@@ -30,7 +30,9 @@ PREPARE_RECORD = """
 CREATE OR REPLACE FUNCTION pyapi_prepare_record() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 DECLARE
-    computed boolean := coalesce(current_setting('pyapi.schedules_computed', true), '') = 'true';
+    -- Anybody may set a parameter, so it counts only from a role that owns these tables anyway.
+    computed boolean := coalesce(current_setting('pyapi.schedules_computed', true), '') = 'true'
+        AND pg_has_role(session_user, current_user, 'MEMBER');
 BEGIN
     IF TG_OP = 'INSERT' THEN
         -- An id that was used before goes on counting where it stopped.
@@ -129,9 +131,10 @@ def add_columns() -> None:
     op.alter_column("pyapi_data_records", "scheduled_since", nullable=False, server_default=sa.text("now()"))
     op.add_column("pyapi_data_records", sa.Column("next_run_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column("pyapi_data_records", sa.Column("schedule_summary", postgresql.JSONB(), nullable=True))
-    op.create_check_constraint(
-        op.f("ck_pyapi_data_records_scheduled_since"), "pyapi_data_records", first().in_our_era("scheduled_since")
-    )
+    for column in ("scheduled_since", "next_run_at"):
+        op.create_check_constraint(
+            op.f(f"ck_pyapi_data_records_{column}"), "pyapi_data_records", first().in_our_era(column)
+        )
     op.create_index(
         "ix_pyapi_data_records_next_run_at_id",
         "pyapi_data_records",

@@ -5,15 +5,17 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import case, func, or_, select, text
+from sqlalchemy import ColumnElement, func, literal_column, or_, select, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from pyapi.db.models import SORTED_NEXT_RUN, DataRecord
 from pyapi.enums import RecordStatus
+from pyapi.schedules.rules import RULE_KEYS
 
 
 class DueRow(NamedTuple):
-    """A record whose next run has passed, or that nobody has read since it was written by SQL."""
+    """A record whose next run has passed, or that nobody has read since it was written by SQL; see `_RULE`."""
 
     id: int
     config: Any
@@ -22,7 +24,7 @@ class DueRow(NamedTuple):
 
 
 class ActiveRow(NamedTuple):
-    """An active record; `config` has the wanted keys only, null where they are missing, unless it is no object."""
+    """An active record; for `config` see `_RULE`."""
 
     id: int
     name: str
@@ -38,6 +40,15 @@ class Derived(NamedTuple):
     schedule_summary: dict[str, Any]
 
 
+# The part of a config that is a rule, as an object; null where a key is missing. What is no object stays as it is. A
+# config may have megabytes: it is unpacked once, and stays in the database.
+_RULE: ColumnElement[Any] = literal_column(
+    "CASE WHEN jsonb_typeof(config) <> 'object' THEN config ELSE"  # noqa: S608  (the words are ours)
+    " (SELECT to_jsonb(rule) FROM jsonb_to_record(config) AS rule ({})) END".format(
+        ", ".join(f"{key} jsonb" for key in RULE_KEYS)
+    ),
+    JSONB(),
+)
 _COMPUTED = text("SELECT set_config('pyapi.schedules_computed', 'true', true)")
 """Without this a trigger puts the derived columns back."""
 _DERIVE = text("""
@@ -65,7 +76,7 @@ class ScheduleDAO:
     async def lock_due(self, now: datetime, *, most: int) -> list[DueRow]:
         """Records whose next run is not after `now`, and unread ones; without those that somebody else has locked."""
         statement = (
-            select(DataRecord.id, DataRecord.config, DataRecord.status, DataRecord.scheduled_since)
+            select(DataRecord.id, _RULE, DataRecord.status, DataRecord.scheduled_since)
             .where(or_(SORTED_NEXT_RUN.op("<=", is_comparison=True)(now), DataRecord.schedule_summary.is_(None)))
             .limit(most)
             .with_for_update(skip_locked=True, key_share=True)
@@ -90,23 +101,20 @@ class ScheduleDAO:
         result = await self._session.execute(_FORGET, {"reader": reader, "most": most})
         return int(getattr(result, "rowcount", 0))
 
+    async def change_counter(self) -> int:
+        """Number of the newest change of any record."""
+        return (await self._session.scalar(select(func.pyapi_change_counter()))) or 0
+
     async def next_due(self) -> datetime | None:
         """When the first of all next runs is due."""
         statement = select(DataRecord.next_run_at).order_by(SORTED_NEXT_RUN, DataRecord.id).limit(1)
         due: datetime | None = await self._session.scalar(statement)
         return due
 
-    async def active(self, keys: Sequence[str]) -> list[ActiveRow]:
-        """All active records that have a config, with these keys of it."""
-        wanted = case(
-            (
-                func.jsonb_typeof(DataRecord.config) == "object",
-                func.jsonb_build_object(*(part for key in keys for part in (key, DataRecord.config[key]))),
-            ),
-            else_=DataRecord.config,
-        )
+    async def active(self) -> list[ActiveRow]:
+        """All active records that have a config."""
         statement = (
-            select(DataRecord.id, DataRecord.name, wanted, DataRecord.scheduled_since)
+            select(DataRecord.id, DataRecord.name, _RULE, DataRecord.scheduled_since)
             .where(DataRecord.status == RecordStatus.ACTIVE.value, DataRecord.config.is_not(None))
             .order_by(DataRecord.id)
         )

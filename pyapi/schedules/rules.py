@@ -106,7 +106,9 @@ class Rule:
         """
         # After the last year no run comes, and the sums may not fit into a datetime.
         is_plain = self.interval_seconds is None or moment.year > LAST_YEAR
-        if self.start_date is not None and (self.catchup or self.start_date >= (moment if is_plain else moment + HEAD_START)):
+        if self.start_date is not None and (
+            self.catchup or self.start_date >= (moment if is_plain else moment + HEAD_START)
+        ):
             return self
         if self.interval_seconds is None or is_plain:
             return replace(self, start_date=moment)
