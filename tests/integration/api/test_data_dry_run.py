@@ -319,3 +319,23 @@ async def test_a_wrong_row_is_not_activated(
     answer = await ask(client, owner, record_id, {"status": "active"})
     (error,) = assert_problem(answer, 422, "validation_failed")["errors"]
     assert error["pointer"] == "/body/status"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "field"),
+    [
+        ("PATCH", "/api/data/{id}?dryrun=true", "dryrun"),
+        ("PUT", "/api/data/{id}?dry_run=true&DRY_RUN=1", "DRY_RUN"),
+        ("POST", "/api/data/?dry_run=true", "dry_run"),
+        ("DELETE", "/api/data/{id}?dry_run=true", "dry_run"),
+    ],
+)
+async def test_a_parameter_that_is_not_known_changes_nothing(
+    client: httpx.AsyncClient, owner: Account, record: Answer, method: str, path: str, field: str
+) -> None:
+    body = None if method == "DELETE" else {"name": "oops"}
+    answer = await client.request(method, path.format(**record), json=body, headers=owner.headers)
+    (error,) = assert_problem(answer, 422, "validation_failed")["errors"]
+    assert error["pointer"] == f"/query/{field}"
+    names = [item["name"] for item in (await client.get("/api/data/", headers=owner.headers)).json()["data"]]
+    assert names == [record["name"]]

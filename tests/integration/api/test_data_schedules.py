@@ -607,3 +607,16 @@ async def test_any_record_does_what_the_preview_said(
     record = await create(client, owner, config=config)
     since = (await stored(connection, record["id"])).scheduled_since
     assert record["next_runs"] == await previewed(client, config, since)
+
+
+@pytest.mark.parametrize("wrong", [{"catchup": 0}, {"retry_count": "x"}, {"timezone": "Nowhere"}])
+async def test_the_repair_of_a_wrong_record_begins_anew(
+    client: httpx.AsyncClient, connection: AsyncConnection, owner: Account, wrong: dict[str, Any]
+) -> None:
+    """Airflow has never run it: from its `created_at` on, a run in the past would be due at once."""
+    record_id = await insert(connection, json.dumps({"schedule": "0 * * * *", **wrong}), owner_id=owner.id)
+    since = "SELECT scheduled_since FROM pyapi_data_records"
+    before = (await connection.execute(text(since))).scalar_one()
+    body = {"config": {"schedule": "0 * * * *"}}
+    assert (await client.patch(f"/api/data/{record_id}", json=body, headers=owner.headers)).status_code == 200
+    assert (await connection.execute(text(since))).scalar_one() > before

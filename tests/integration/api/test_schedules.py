@@ -225,6 +225,11 @@ async def test_nothing_is_foretold_for_all_years(client: httpx.AsyncClient, sche
     assert error == {"pointer": "/body/from", "detail": UNFORESEEABLE}
 
 
+async def test_once_says_when_it_runs(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/api/schedules/preview", json={"schedule": "@once"})
+    assert (answer.json()["next_runs"], answer.json()["notes"]) == ([], ["Runs as soon as Airflow sees it"])
+
+
 async def test_a_preview_reads_no_record(app: FastAPI, client: httpx.AsyncClient) -> None:
     app.state.database = None  # `client` puts it back
     assert len(await utc_runs(client, schedule="@daily")) == 5
