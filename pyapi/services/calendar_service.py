@@ -10,7 +10,7 @@ from typing import Final
 
 from pyapi.db.schedule_dao import ActiveRow, ScheduleDAO
 from pyapi.enums import RecordStatus
-from pyapi.exceptions import FieldError, ValidationFailed
+from pyapi.exceptions import Busy, FieldError, ValidationFailed
 from pyapi.schedules.load import load_of
 from pyapi.schedules.rules import Kind, Rule
 from pyapi.schemas.schedule_schemas import (
@@ -36,11 +36,14 @@ _BUCKET_MINUTES: Final = {Bucket.HOUR: 60, Bucket.DAY: 1440}
 class CalendarDesk:
     """Makes calendars in a thread: for 10,000 records one takes a second of a core. The same is made once.
 
-    The newest few stay, each until a record changes.
+    One is made after the other, its reading of the records included; at most `waiting` more may wait. The newest few
+    stay, each until a record changes.
     """
 
-    def __init__(self, threads: WorkerThreads) -> None:
+    def __init__(self, threads: WorkerThreads, *, waiting: int) -> None:
         self._threads = threads
+        self._room = 1 + waiting
+        self._turn = asyncio.Lock()
         self._made: OrderedDict[Hashable, asyncio.Future[bytes]] = OrderedDict()
 
     async def get(self, key: Hashable, make: Callable[[], Awaitable[Callable[[], bytes]]]) -> bytes:
@@ -56,7 +59,14 @@ class CalendarDesk:
         return await asyncio.shield(made)
 
     async def _make(self, make: Callable[[], Awaitable[Callable[[], bytes]]]) -> bytes:
-        return await self._threads.run(await make())
+        if self._room == 0:
+            raise Busy
+        self._room -= 1
+        try:
+            async with self._turn:
+                return await self._threads.run(await make())
+        finally:
+            self._room += 1
 
     def _forget_failed(self, key: Hashable, made: "asyncio.Future[bytes]") -> None:
         if (made.cancelled() or made.exception() is not None) and self._made.get(key) is made:

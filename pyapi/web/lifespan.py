@@ -43,10 +43,10 @@ async def lifespan(app: FastAPI, *, settings: Settings) -> AsyncIterator[None]:
         size = settings.database_pool_size
         engine = create_engine(url, pool_size=size)
         passwords = PasswordService(PasswordHasher(rounds=settings.password_hash_rounds), threads=os.cpu_count() or 1)
-        calendar_threads = WorkerThreads("calendar", threads=1, queue=CALENDAR_QUEUE)
+        calendar_threads = WorkerThreads("calendar", threads=1, queue=1)
         app.state.database = database = Database.on(engine, record_places=max(1, size - RESERVED_CONNECTIONS))
         app.state.passwords = passwords
-        app.state.calendar_desk = CalendarDesk(calendar_threads)
+        app.state.calendar_desk = CalendarDesk(calendar_threads, waiting=CALENDAR_QUEUE)
         app.state.tokens = token_policy(settings)
         app.state.anonymous_read = settings.anonymous_read
         try:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from pyapi.exceptions import DatabaseUnavailable
+from pyapi.exceptions import Busy, DatabaseUnavailable
 from pyapi.services.calendar_service import KEPT_CALENDARS, CalendarDesk
 from pyapi.services.worker_threads import WorkerThreads
 
@@ -31,7 +31,7 @@ class Kitchen:
 @pytest.fixture
 async def desk() -> AsyncIterator[CalendarDesk]:
     threads = WorkerThreads("calendar", threads=1, queue=1)
-    yield CalendarDesk(threads)
+    yield CalendarDesk(threads, waiting=1)
     threads.close()
 
 
@@ -76,3 +76,20 @@ async def test_old_ones_are_forgotten(desk: CalendarDesk, kitchen: Kitchen) -> N
     for key in range(KEPT_CALENDARS + 1):
         await desk.get(key, kitchen.make)
     assert await desk.get(0, kitchen.make) == f"calendar {KEPT_CALENDARS + 2}".encode()
+
+
+async def test_one_too_many_is_refused(desk: CalendarDesk, kitchen: Kitchen) -> None:
+    waiting = [ask(desk, key, kitchen.make) for key in (1, 2)]
+    await asyncio.sleep(0)
+    with pytest.raises(Busy):
+        await desk.get(3, kitchen.make)
+    kitchen.ready.set()
+    await asyncio.gather(*waiting)
+
+
+async def test_records_are_read_for_one_after_the_other(desk: CalendarDesk, kitchen: Kitchen) -> None:
+    waiting = [ask(desk, key, kitchen.make) for key in (1, 2)]
+    await asyncio.sleep(0.01)
+    assert kitchen.reads == 1
+    kitchen.ready.set()
+    await asyncio.gather(*waiting)
