@@ -23,13 +23,16 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path FROM CURRENT AS $$
 $$
 """
 
-# PyAPI computes what is derived from a schedule and says so in `pyapi.schedules_computed`. For everybody else, whose
-# rows may hold anything, the derived columns are emptied, and PyAPI fills them in a moment later.
+# PyAPI computes what is derived from a schedule and says so in `pyapi.schedules_computed`. Nobody else writes the
+# derived columns: they stay or, when what they are derived from changes, are emptied, and PyAPI fills them in a moment
+# later.
 PREPARE_RECORD = """
 CREATE OR REPLACE FUNCTION pyapi_prepare_record() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 DECLARE
-    computed boolean := coalesce(current_setting('pyapi.schedules_computed', true), '') = 'true';
+    -- Anybody may set a parameter, so it counts only from a role that owns these tables anyway.
+    computed boolean := coalesce(current_setting('pyapi.schedules_computed', true), '') = 'true'
+        AND pg_has_role(session_user, current_user, 'MEMBER');
 BEGIN
     IF TG_OP = 'INSERT' THEN
         -- An id that was used before goes on counting where it stopped.
@@ -49,6 +52,10 @@ BEGIN
     END IF;
     NEW.created_at := coalesce(NEW.created_at, OLD.created_at);
     NEW.scheduled_since := coalesce(NEW.scheduled_since, OLD.scheduled_since);
+    IF NOT computed THEN
+        NEW.next_run_at := OLD.next_run_at;
+        NEW.schedule_summary := OLD.schedule_summary;
+    END IF;
     IF (NEW.name, NEW.description, NEW.config, NEW.status, NEW.owner_id, NEW.created_at, NEW.scheduled_since)
        IS NOT DISTINCT FROM
        (OLD.name, OLD.description, OLD.config, OLD.status, OLD.owner_id, OLD.created_at, OLD.scheduled_since) THEN
@@ -58,7 +65,8 @@ BEGIN
     END IF;
     NEW.revision := OLD.revision + 1;
     NEW.updated_at := clock_timestamp();
-    IF NOT computed AND (NEW.status, NEW.config) IS DISTINCT FROM (OLD.status, OLD.config) THEN
+    IF NOT computed AND (NEW.status, NEW.config, NEW.scheduled_since)
+       IS DISTINCT FROM (OLD.status, OLD.config, OLD.scheduled_since) THEN
         NEW.next_run_at := NULL;
         NEW.schedule_summary := NULL;
         IF NEW.scheduled_since = OLD.scheduled_since
@@ -123,9 +131,10 @@ def add_columns() -> None:
     op.alter_column("pyapi_data_records", "scheduled_since", nullable=False, server_default=sa.text("now()"))
     op.add_column("pyapi_data_records", sa.Column("next_run_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column("pyapi_data_records", sa.Column("schedule_summary", postgresql.JSONB(), nullable=True))
-    op.create_check_constraint(
-        op.f("ck_pyapi_data_records_scheduled_since"), "pyapi_data_records", first().in_our_era("scheduled_since")
-    )
+    for column in ("scheduled_since", "next_run_at"):
+        op.create_check_constraint(
+            op.f(f"ck_pyapi_data_records_{column}"), "pyapi_data_records", first().in_our_era(column)
+        )
     op.create_index(
         "ix_pyapi_data_records_next_run_at_id",
         "pyapi_data_records",

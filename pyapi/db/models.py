@@ -42,6 +42,7 @@ class DataRecord(Base):
         CheckConstraint(_IN_OUR_ERA.format("created_at"), name="created_at"),
         CheckConstraint(_IN_OUR_ERA.format("updated_at"), name="updated_at"),
         CheckConstraint(_IN_OUR_ERA.format("scheduled_since"), name="scheduled_since"),
+        CheckConstraint(_IN_OUR_ERA.format("next_run_at"), name="next_run_at"),
         Index("ix_pyapi_data_records_status_created_at_id", "status", "created_at", "id"),
         Index("ix_pyapi_data_records_created_at_id", "created_at", "id"),
         Index("ix_pyapi_data_records_updated_at_id", "updated_at", "id"),

@@ -5,15 +5,17 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import func, or_, select, text
+from sqlalchemy import ColumnElement, func, literal_column, or_, select, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from pyapi.db.models import SORTED_NEXT_RUN, DataRecord
 from pyapi.enums import RecordStatus
+from pyapi.schedules.rules import RULE_KEYS
 
 
 class DueRow(NamedTuple):
-    """A record whose next run has passed, or that nobody has read since it was written by SQL."""
+    """A record whose next run has passed, or that nobody has read since it was written by SQL; see `_RULE`."""
 
     id: int
     config: Any
@@ -22,11 +24,11 @@ class DueRow(NamedTuple):
 
 
 class ActiveRow(NamedTuple):
-    """An active record; `config` has the wanted keys only, null where they are missing."""
+    """An active record; for `config` see `_RULE`."""
 
     id: int
     name: str
-    config: dict[str, Any]
+    config: Any
     scheduled_since: datetime
 
 
@@ -38,6 +40,17 @@ class Derived(NamedTuple):
     schedule_summary: dict[str, Any]
 
 
+# The part of a config that is a rule, as an object; null where a key is missing. What is no object stays as it is. A
+# config may have megabytes: it is unpacked once, and stays in the database.
+_RULE: ColumnElement[Any] = literal_column(
+    "CASE WHEN jsonb_typeof(config) <> 'object' THEN config ELSE"  # noqa: S608  (the words are ours)
+    " (SELECT to_jsonb(rule) FROM jsonb_to_record(config) AS rule ({})) END".format(
+        ", ".join(f"{key} jsonb" for key in RULE_KEYS)
+    ),
+    JSONB(),
+)
+_COMPUTED = text("SELECT set_config('pyapi.schedules_computed', 'true', true)")
+"""Without this a trigger puts the derived columns back."""
 _DERIVE = text("""
     UPDATE pyapi_data_records r
     SET next_run_at = d.next_run_at, schedule_summary = d.schedule_summary::jsonb
@@ -63,7 +76,7 @@ class ScheduleDAO:
     async def lock_due(self, now: datetime, *, most: int) -> list[DueRow]:
         """Records whose next run is not after `now`, and unread ones; without those that somebody else has locked."""
         statement = (
-            select(DataRecord.id, DataRecord.config, DataRecord.status, DataRecord.scheduled_since)
+            select(DataRecord.id, _RULE, DataRecord.status, DataRecord.scheduled_since)
             .where(or_(SORTED_NEXT_RUN.op("<=", is_comparison=True)(now), DataRecord.schedule_summary.is_(None)))
             .limit(most)
             .with_for_update(skip_locked=True, key_share=True)
@@ -72,6 +85,7 @@ class ScheduleDAO:
 
     async def derive(self, found: Sequence[Derived]) -> None:
         """Keep what follows from the schedules of locked records."""
+        await self._session.execute(_COMPUTED)
         await self._session.execute(
             _DERIVE,
             {
@@ -83,8 +97,13 @@ class ScheduleDAO:
 
     async def forget_other_readers(self, reader: str, *, most: int) -> int:
         """Make unread what another version of the code has read; answers how many that were."""
+        await self._session.execute(_COMPUTED)
         result = await self._session.execute(_FORGET, {"reader": reader, "most": most})
         return int(getattr(result, "rowcount", 0))
+
+    async def change_counter(self) -> int:
+        """Number of the newest change of any record."""
+        return (await self._session.scalar(select(func.pyapi_change_counter()))) or 0
 
     async def next_due(self) -> datetime | None:
         """When the first of all next runs is due."""
@@ -92,12 +111,11 @@ class ScheduleDAO:
         due: datetime | None = await self._session.scalar(statement)
         return due
 
-    async def active(self, keys: Sequence[str]) -> list[ActiveRow]:
-        """All active records that have a schedule, with these keys of their config."""
-        wanted = func.jsonb_build_object(*(part for key in keys for part in (key, DataRecord.config[key])))
+    async def active(self) -> list[ActiveRow]:
+        """All active records that have a config."""
         statement = (
-            select(DataRecord.id, DataRecord.name, wanted, DataRecord.scheduled_since)
-            .where(DataRecord.status == RecordStatus.ACTIVE.value, DataRecord.config["schedule"].astext.is_not(None))
+            select(DataRecord.id, DataRecord.name, _RULE, DataRecord.scheduled_since)
+            .where(DataRecord.status == RecordStatus.ACTIVE.value, DataRecord.config.is_not(None))
             .order_by(DataRecord.id)
         )
         return [ActiveRow._make(row) for row in await self._session.execute(statement)]

@@ -108,11 +108,12 @@ def describe(rule: Rule, language: Language = "en") -> str:
 
 def _describe_interval(seconds: float, words: _Words) -> str:
     parts = []
+    seconds = round(seconds, 3)
     for unit_seconds, names in zip(_UNIT_SECONDS, words.units, strict=True):
         number: float
         number, seconds = (seconds, 0) if unit_seconds == 1 else divmod(seconds, unit_seconds)
         if number:
-            parts.append((round(number, 6), names))
+            parts.append((round(number, 3), names))
     if len(parts) == 1 and parts[0][0] == 1:
         return words.every.format(words.blank + parts[0][1][0])
     return words.every.format(
@@ -120,7 +121,7 @@ def _describe_interval(seconds: float, words: _Words) -> str:
     )
 
 
-@lru_cache(16_384)
+@lru_cache(4096)
 def _describe_cron(text: str, language: Language) -> str:
     words = _WORDS[language]
     cron = parse_cron(text)

@@ -111,7 +111,7 @@ def _nearest_weekday(year: int, month: int, day: int) -> int:
     return day
 
 
-@lru_cache(65_536)
+@lru_cache(8192)
 def _epoch_days(days: Days, month_number: int) -> tuple[int, ...]:
     """Days since 1970-01-01; `month_number` is year * 12 + month - 1."""
     year, month = divmod(month_number, 12)
@@ -136,7 +136,6 @@ class Cron:
     hours: tuple[int, ...]
     every_hour: bool
     days: Days
-    minutes_of_day: tuple[int, ...]
 
     def days_between(self, first: int, last: int) -> Iterator[int]:
         """The days that are meant, as days since 1970-01-01; both ends included."""
@@ -149,34 +148,58 @@ class Cron:
         if first >= stop:
             return
         for day in self.days_between(first // DAY, (stop - 1) // DAY):
-            midnight = day * DAY
-            for minute in self.minutes_of_day:
-                if first <= (time := midnight + minute * 60) < stop:
-                    yield time
+            for hour in self.hours:
+                start = day * DAY + hour * 3600
+                if start + 3600 <= first or start >= stop:
+                    continue
+                for minute in self.minutes:
+                    if first <= (time := start + minute * 60) < stop:
+                        yield time
 
     def after(self, time: int) -> int | None:
         """The first local time after `time`; None when there is none until the end of `LAST_YEAR`."""
         day, second = divmod(time, DAY)
-        today = bisect_right(self.minutes_of_day, second // 60)
+        today = self._minute_after(second // 60)
         for month_number in range(_month_number(day), _LAST_MONTH + 1):
             for candidate in _epoch_days(self.days, month_number):
                 if candidate > day:
-                    return candidate * DAY + self.minutes_of_day[0] * 60
-                if candidate == day and today < len(self.minutes_of_day):
-                    return candidate * DAY + self.minutes_of_day[today] * 60
+                    return candidate * DAY + self.hours[0] * 3600 + self.minutes[0] * 60
+                if candidate == day and today is not None:
+                    return candidate * DAY + today * 60
         return None
 
     def before(self, time: int) -> int | None:
         """The last local time before `time`; None when there is none since `FIRST_YEAR`."""
         day, second = divmod(time, DAY)
-        today = bisect_left(self.minutes_of_day, -(-second // 60))
+        today = self._minute_before(-(-second // 60))
         for month_number in range(_month_number(day), _FIRST_MONTH - 1, -1):
             for candidate in reversed(_epoch_days(self.days, month_number)):
                 if candidate < day:
-                    return candidate * DAY + self.minutes_of_day[-1] * 60
-                if candidate == day and today:
-                    return candidate * DAY + self.minutes_of_day[today - 1] * 60
+                    return candidate * DAY + self.hours[-1] * 3600 + self.minutes[-1] * 60
+                if candidate == day and today is not None:
+                    return candidate * DAY + today * 60
         return None
+
+    def _minute_after(self, minute_of_day: int) -> int | None:
+        """The first minute of a day after this one."""
+        hour, minute = divmod(minute_of_day, 60)
+        place = bisect_left(self.hours, hour)
+        if place < len(self.hours) and self.hours[place] == hour:
+            later = bisect_right(self.minutes, minute)
+            if later < len(self.minutes):
+                return hour * 60 + self.minutes[later]
+            place += 1
+        return self.hours[place] * 60 + self.minutes[0] if place < len(self.hours) else None
+
+    def _minute_before(self, minute_of_day: int) -> int | None:
+        """The last minute of a day before this one."""
+        hour, minute = divmod(minute_of_day, 60)
+        place = bisect_left(self.hours, hour)
+        if place < len(self.hours) and self.hours[place] == hour:
+            earlier = bisect_left(self.minutes, minute)
+            if earlier:
+                return hour * 60 + self.minutes[earlier - 1]
+        return self.hours[place - 1] * 60 + self.minutes[-1] if place else None
 
 
 def normalized(text: str) -> str:
@@ -184,7 +207,7 @@ def normalized(text: str) -> str:
     return " ".join(_FIELD.findall(text))
 
 
-@lru_cache(16_384)
+@lru_cache(8192)
 def parse_cron(text: str) -> Cron:
     """Read five fields. Raises CronError for what Airflow refuses, and for three traps that it accepts."""
     if len(text) > LONGEST_CRON:
@@ -204,15 +227,10 @@ def _read(fields: list[str]) -> Cron:
     minute, hour, day, month, weekday = fields
     minutes, _ = _time_values(0, minute)
     hours, every_hour = _time_values(1, hour)
-    cron = Cron(minutes, hours, every_hour, _days(day, month, weekday), _minutes_of_day(minutes, hours))
+    cron = Cron(minutes, hours, every_hour, _days(day, month, weekday))
     if not _comes(cron.days):
         raise CronError(_never_hint(fields, cron.days))
     return cron
-
-
-@lru_cache(4096)
-def _minutes_of_day(minutes: tuple[int, ...], hours: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(hour * 60 + minute for hour in hours for minute in minutes)
 
 
 # --- What croniter makes of the fields: each is kept, since thousands of expressions share them -----------------------

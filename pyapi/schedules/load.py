@@ -85,7 +85,7 @@ def minutes_of(rule: Rule, start: datetime, minutes: int) -> int:
     return bits & _ones((whole_seconds(first) - origin) // 60, -((origin - whole_seconds(stop)) // 60))
 
 
-@lru_cache(4096)
+@lru_cache(2048)
 def _cron_minutes(cron: Cron, zone: str, origin: int, minutes: int, begin: Entry, catchup: bool) -> int:
     """The same for one expression, without the ends of a rule: many records share it."""
     bits = 0

@@ -30,6 +30,7 @@ class _Texts(NamedTuple):
     skipped_hour: str
     repeated_hour: str
     elapsed: str
+    at_once: str
 
 
 _TEXTS: Final[Mapping[Language, _Texts]] = {
@@ -43,6 +44,7 @@ _TEXTS: Final[Mapping[Language, _Texts]] = {
         skipped_hour="{first} to {last} does not exist on {day} in {zone}: the time between two runs stays the same",
         repeated_hour="{first} to {last} occurs twice on {day} in {zone}: runs both times",
         elapsed="{first} on {day} in {zone} runs at {run}: the clock has changed since the run before",
+        at_once="Runs as soon as Airflow sees it",
     ),
     "zh_TW": _Texts(
         moved="{zone} 在 {day} 沒有 {first}：改在 {run} 執行",
@@ -54,6 +56,7 @@ _TEXTS: Final[Mapping[Language, _Texts]] = {
         skipped_hour="{zone} 在 {day} 沒有 {first} 到 {last}：兩次執行的間隔不變",
         repeated_hour="{zone} 在 {day} 有兩次 {first} 到 {last}：兩次都執行",
         elapsed="{zone} 在 {day} {first} 的那次改在 {run} 執行：前一次執行後時鐘調整過",
+        at_once="Airflow 一看到就執行",
     ),
     "zh_CN": _Texts(
         moved="{zone} 在 {day} 没有 {first}：改在 {run} 执行",
@@ -65,6 +68,7 @@ _TEXTS: Final[Mapping[Language, _Texts]] = {
         skipped_hour="{zone} 在 {day} 没有 {first} 到 {last}：两次执行的间隔不变",
         repeated_hour="{zone} 在 {day} 有两次 {first} 到 {last}：两次都执行",
         elapsed="{zone} 在 {day} {first} 的那次改在 {run} 执行：前一次执行后时钟调整过",
+        at_once="Airflow 一看到就执行",
     ),
 }
 
@@ -74,6 +78,8 @@ def notes(rule: Rule, start: datetime, end: datetime, language: Language = "en")
 
     Intervals are elapsed time: no change touches them.
     """
+    if rule.kind is Kind.ONCE and rule.starts_at is not None and rule.starts_at <= start:
+        return [_TEXTS[language].at_once]
     if rule.kind is not Kind.CRON or rule.cron is None:
         return []
     cron = parse_cron(rule.cron)

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from pyapi.exceptions import FieldError
-from pyapi.schedules.expressions import CronError, normalized, parse_cron
+from pyapi.schedules.expressions import LAST_YEAR, CronError, normalized, parse_cron
 from pyapi.schedules.zones import EPOCH, instant_of, zone_names
 
 PRESETS: Final[Mapping[str, str]] = {
@@ -104,9 +104,13 @@ class Rule:
         An interval needs one that lies ahead when Airflow first sees it, or its grid would begin at that moment, which
         nobody knows before: the first run comes one interval later, or on the grid of a past start_date.
         """
-        if self.start_date is not None and (self.catchup or self.start_date >= moment):
+        # After the last year no run comes, and the sums may not fit into a datetime.
+        is_plain = self.interval_seconds is None or moment.year > LAST_YEAR
+        if self.start_date is not None and (
+            self.catchup or self.start_date >= (moment if is_plain else moment + HEAD_START)
+        ):
             return self
-        if self.interval_seconds is None:
+        if self.interval_seconds is None or is_plain:
             return replace(self, start_date=moment)
         interval = timedelta(seconds=self.interval_seconds)
         if self.start_date is None:

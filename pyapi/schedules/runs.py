@@ -30,9 +30,10 @@ def next_runs(rule: Rule, *, after: datetime, count: int, last_run: datetime | N
     if after >= HORIZON:
         return runs
     counted_from = _counted_from(rule, after, last_run)
+    start = max(after + _MICROSECOND, EPOCH)
     for reach in _REACHES:
-        end = after + reach if HORIZON - after > reach else HORIZON
-        runs = list(islice(runs_between(rule, after + _MICROSECOND, end, counted_from=counted_from), count))
+        end = start + reach if HORIZON - start > reach else HORIZON
+        runs = list(islice(runs_between(rule, start, end, counted_from=counted_from), count))
         if len(runs) == count or end == HORIZON:
             break
     return runs

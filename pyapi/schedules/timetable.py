@@ -21,6 +21,7 @@ from pyapi.schedules.zones import Change, changes_between, instant_of, offset_at
 # Longer than any change of an offset: Samoa left out a whole day in 2011.
 _FAR: Final = 26 * 3600
 _WIDEST_SHIFT: Final = 4 * 3600
+_MOST_STEPS_BACK: Final = 32
 
 
 class Stretch(NamedTuple):
@@ -70,16 +71,26 @@ def entry(cron: Cron, zone: str, start: int, *, since: int | None, exact: bool =
     """
     local = start + offset_at(zone, start)
     run = cron.before(_midnight(local) if cron.every_hour else local)
-    while run is not None:
+    steps = 0
+    while run is not None and (since is None or instant_of(zone, run) > since):
+        following = min(cron.after(run) or local, local)
+        if not cron.every_hour and following - run > 2 * _FAR:
+            return _quiet(zone, following - _FAR)
         at = instant_of(zone, run)
-        if since is not None and at <= since:
-            break
-        if _is_steady(cron, zone, run, at):
+        # Runs that come only on days with a change never get steady; hourly ones fall into step within that day.
+        if _is_steady(cron, zone, run, at) or steps == _MOST_STEPS_BACK:
             return Entry(run, at, is_run=False)
         run = cron.before(_midnight(run) if cron.every_hour else run - _FAR)
+        steps += 1
     if since is None:
         return Entry(local - 1, start - 1, is_run=False)
     return Entry(since + offset_at(zone, since), since, is_run=exact and _is_first_run(cron, zone, since))
+
+
+def _quiet(zone: str, local: int) -> Entry:
+    """A moment with no run near it: whatever was before has no part in what comes."""
+    at = instant_of(zone, local)
+    return Entry(at + offset_at(zone, at), at, is_run=False)
 
 
 def pieces(cron: Cron, zone: str, start: int, stop: int, begin: Entry, *, catchup: bool = False) -> Iterator[Piece]:
@@ -96,23 +107,28 @@ def pieces(cron: Cron, zone: str, start: int, stop: int, begin: Entry, *, catchu
 
 def _chain(cron: Cron, zone: str, local: int, at: int, stop: int, *, catchup: bool) -> Iterator[Piece]:
     """What follows the run (or start_date) at the instant `at`, whose local time is `local`, until `stop`."""
-    offset = offset_at(zone, at)
     # A change after `stop` counts as well: of a time that the clock will show twice, the one before `stop` is not it.
-    for change in changes_between(zone, at, stop + _FAR):
-        if change.at <= at:
-            continue  # the last crossing has passed this change as well
+    while (due := cron.after(local)) is not None:
+        if not cron.every_hour and due - local > 4 * _FAR:
+            # A time without runs, maybe decades: the changes of the clock in it have no part in what follows.
+            begin = _quiet(zone, due - _FAR)
+            local, at = begin.local, begin.at
+        offset = offset_at(zone, at)
+        change = next(changes_between(zone, at, stop + _FAR), None)
+        if change is None:
+            yield Stretch(local + 1, stop + offset, offset)
+            return
         read_until = change.at + (change.before if cron.every_hour else min(change.before, change.after))
         yield Stretch(local + 1, min(read_until, stop + offset), offset)
-        local = max(local, read_until - 1)
-        offset = change.after
+        local, at = max(local, read_until - 1), change.at
         crossing = _crossing(cron, local, change)
         while crossing:
             yield crossing
             at = crossing.at
-            offset = offset_at(zone, at)
-            local = at + offset
+            local = at + offset_at(zone, at)
+            if at >= stop:
+                return
             crossing = None if cron.every_hour or catchup else _jump(cron, zone, local, at)
-    yield Stretch(local + 1, stop + offset, offset)
 
 
 def _crossing(cron: Cron, local: int, change: Change) -> Crossing | None:

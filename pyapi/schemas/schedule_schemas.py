@@ -112,7 +112,9 @@ class CalendarParams(BaseModel):
     from_: UtcTime | None = Field(
         None, alias="from", description="Start of the first bucket; when missing, of this hour or (UTC) this day."
     )
-    to: UtcTime | None = Field(None, description="7 days after `from` when missing; at most 62 days.")
+    to: UtcTime | None = Field(
+        None, description="7 days after `from` when missing; at most 31 days by hour, 62 by day."
+    )
     bucket: Bucket = Bucket.HOUR
     window_minutes: int = Field(60, ge=1, le=10_080, description="Length of the maintenance window to look for.")
 

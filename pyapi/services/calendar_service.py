@@ -1,14 +1,18 @@
 """All future runs of all active records: when it is busy, and when it is quiet."""
 
-from collections.abc import Sequence
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 from pyapi.db.schedule_dao import ActiveRow, ScheduleDAO
 from pyapi.enums import RecordStatus
-from pyapi.exceptions import FieldError, ValidationFailed
+from pyapi.exceptions import Busy, FieldError, ValidationFailed
 from pyapi.schedules.load import load_of
-from pyapi.schedules.rules import RULE_KEYS, Kind, Rule
+from pyapi.schedules.rules import Kind, Rule
 from pyapi.schemas.schedule_schemas import (
     Bucket,
     Calendar,
@@ -18,34 +22,95 @@ from pyapi.schemas.schedule_schemas import (
     CalendarRecord,
     CalendarWindow,
 )
-from pyapi.services.schedule_service import Clock, outlook_of, utc_now
+from pyapi.services.schedule_service import Clock, outlook_of, require_foreseeable, utc_now
 from pyapi.services.worker_threads import WorkerThreads
 
-LONGEST: Final = timedelta(days=62)
+LONGEST: Final = {Bucket.HOUR: timedelta(days=31), Bucket.DAY: timedelta(days=62)}
+KEPT_CALENDARS: Final = 4
 
 _USUAL: Final = timedelta(days=7)
 _MINUTE: Final = timedelta(minutes=1)
 _BUCKET_MINUTES: Final = {Bucket.HOUR: 60, Bucket.DAY: 1440}
 
 
-class CalendarService:
-    """Counts the runs of all records. That takes a second of a core for 10,000 of them, so a thread does it."""
+class CalendarDesk:
+    """Makes calendars in a thread: for 10,000 records one takes a second of a core. The same is made once.
 
-    def __init__(self, schedules: ScheduleDAO, threads: WorkerThreads, *, clock: Clock = utc_now) -> None:
-        self._schedules = schedules
+    One is made after the other, its reading of the records included; at most `waiting` more may wait. The newest few
+    stay, each until a record changes.
+    """
+
+    def __init__(self, threads: WorkerThreads, *, waiting: int) -> None:
         self._threads = threads
+        self._room = 1 + waiting
+        self._turn = asyncio.Lock()
+        self._made: OrderedDict[Hashable, asyncio.Future[bytes]] = OrderedDict()
+
+    async def get(self, key: Hashable, make: Callable[[], Awaitable[Callable[[], bytes]]]) -> bytes:
+        """The calendar of this key; `make` reads what it needs and answers the work for the thread. Raises Busy."""
+        made = self._made.get(key)
+        if made is None:
+            made = self._made[key] = asyncio.ensure_future(self._make(make))
+            made.add_done_callback(partial(self._forget_failed, key))
+        self._made.move_to_end(key)
+        while len(self._made) > KEPT_CALENDARS:
+            self._made.popitem(last=False)
+        # Whoever goes away does not end it for the others.
+        return await asyncio.shield(made)
+
+    async def _make(self, make: Callable[[], Awaitable[Callable[[], bytes]]]) -> bytes:
+        if self._room == 0:
+            raise Busy
+        self._room -= 1
+        try:
+            async with self._turn:
+                return await self._threads.run(await make())
+        finally:
+            self._room += 1
+
+    def _forget_failed(self, key: Hashable, made: "asyncio.Future[bytes]") -> None:
+        if (made.cancelled() or made.exception() is not None) and self._made.get(key) is made:
+            del self._made[key]
+
+
+class CalendarService:
+    """Counts the runs of all records; `schedules` opens a short session for each question to the database."""
+
+    def __init__(
+        self,
+        schedules: Callable[[], AbstractAsyncContextManager[ScheduleDAO]],
+        desk: CalendarDesk,
+        *,
+        clock: Clock = utc_now,
+    ) -> None:
+        self._schedules = schedules
+        self._desk = desk
         self._clock = clock
 
     async def calendar_json(self, params: CalendarParams) -> bytes:
         """A `Calendar` as JSON. Raises ValidationFailed for times that make no calendar, Busy when many ask at once."""
-        start = _whole_minute(params.from_) if params.from_ else _begin(params.bucket, self._clock())
-        end = params.to or start + _USUAL
-        if not start < end <= start + LONGEST:
-            raise ValidationFailed(
-                [FieldError(f"Write a time after `from`, at most {LONGEST.days} days later.", "/query/to")]
-            )
-        rows = await self._schedules.active(RULE_KEYS)
-        return await self._threads.run(_calendar_json, rows, params, start, end)
+        start, end = _span(params, self._clock())
+        async with self._schedules() as schedules:
+            changes = await schedules.change_counter()
+
+        async def read() -> Callable[[], bytes]:
+            async with self._schedules() as schedules:
+                rows = await schedules.active()
+            return partial(_calendar_json, rows, params, start, end)
+
+        return await self._desk.get((changes, start, end, params.bucket, params.window_minutes), read)
+
+
+def _span(params: CalendarParams, now: datetime) -> tuple[datetime, datetime]:
+    """From a whole minute to the end. Raises ValidationFailed."""
+    start = _whole_minute(params.from_) if params.from_ else _begin(params.bucket, now)
+    require_foreseeable(start, "/query/from")
+    end = params.to or start + _USUAL
+    longest = LONGEST[params.bucket]
+    if not start < end <= start + longest:
+        text = f"Write a time after `from`, at most {longest.days} days later for parts of one {params.bucket}."
+        raise ValidationFailed([FieldError(text, "/query/to")])
+    return start, end
 
 
 def _whole_minute(moment: datetime) -> datetime:

@@ -1,7 +1,8 @@
 """Keeps what is stored about the next runs true: as time passes, and for rows that were written past the API."""
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Final
@@ -13,13 +14,17 @@ from pyapi.exceptions import DatabaseUnavailable
 from pyapi.services.schedule_service import READER, Clock, outlook_of, summary_of, utc_now
 
 BATCH: Final = 200
-"""Rows that are read in one go: about 20 ms, in which nobody else is served."""
+"""Rows of one transaction."""
 
 LONGEST_SLEEP: Final = 2.0
-"""Seconds until a row that was written by SQL is seen, at most."""
+"""Seconds between two looks for rows that were written by SQL, at most."""
+
+FORGET_SECONDS: Final = 600.0
+"""Between two looks for rows that another version has read."""
 
 _LOCKED_SLEEP: Final = 0.5
 _MARGIN: Final = 0.01
+_LONGEST_TURN: Final = 0.01
 
 log = structlog.get_logger(__name__)
 
@@ -33,18 +38,23 @@ class ScheduleKeeper:
         """`schedules` opens a transaction of its own."""
         self._schedules = schedules
         self._clock = clock
+        self._ticks = time.monotonic
+        self._forget_at = self._ticks()
+        self._batch = BATCH
 
     async def run(self) -> None:
         """Go on until cancelled. While the database is away it only waits."""
-        forgotten = away = False
+        away = False
         while True:
             try:
-                if not forgotten:
+                if self._ticks() >= self._forget_at:
                     await self.forget_other_readers()
-                    forgotten = True
+                    self._forget_at = self._ticks() + FORGET_SECONDS
                 pause = await self.catch_up()
-                away = False
+                self._batch, away = BATCH, False
             except DatabaseUnavailable:
+                # Maybe it is only too slow for so many rows, some of which may be large.
+                self._batch = max(1, self._batch // 4)
                 pause = LONGEST_SLEEP
                 if not away:
                     log.warning("schedules.database_unavailable")
@@ -56,7 +66,10 @@ class ScheduleKeeper:
             await asyncio.sleep(pause)
 
     async def forget_other_readers(self) -> None:
-        """After an upgrade: what another version has read is read again."""
+        """After an upgrade: what another version has read is read again.
+
+        It is repeated, because a worker of that version may still be at work, and rows that are locked are left out.
+        """
         while True:
             async with self._schedules() as schedules:
                 if await schedules.forget_other_readers(READER, most=BATCH) < BATCH:
@@ -67,10 +80,22 @@ class ScheduleKeeper:
         while True:
             async with self._schedules() as schedules:
                 now = self._clock()
-                rows = await schedules.lock_due(now, most=BATCH)
+                rows = await schedules.lock_due(now, most=self._batch)
                 if not rows:
                     return _pause(await schedules.next_due(), now)
-                await schedules.derive([_derived(row, now) for row in rows])
+                await schedules.derive(await _derive(rows, now))
+
+
+async def _derive(rows: Sequence[DueRow], now: datetime) -> list[Derived]:
+    """What follows from each row; others are served in between."""
+    derived = []
+    began = time.perf_counter()
+    for row in rows:
+        derived.append(_derived(row, now))
+        if time.perf_counter() - began > _LONGEST_TURN:
+            await asyncio.sleep(0)
+            began = time.perf_counter()
+    return derived
 
 
 def _derived(row: DueRow, now: datetime) -> Derived:

@@ -6,6 +6,8 @@ from importlib.metadata import version
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+import structlog
+
 from pyapi.db.dao import RecordRow
 from pyapi.enums import RecordStatus
 from pyapi.exceptions import FieldError, ValidationFailed
@@ -13,8 +15,9 @@ from pyapi.schedules.descriptions import describe
 from pyapi.schedules.languages import LANGUAGES, Language
 from pyapi.schedules.notes import notes
 from pyapi.schedules.outlook import Outlook, outlook
-from pyapi.schedules.rules import TIME_KEYS, Rule
-from pyapi.schedules.runs import gaps
+from pyapi.schedules.rules import Rule, parse_rule
+from pyapi.schedules.runs import HORIZON, gaps
+from pyapi.schedules.zones import EPOCH
 from pyapi.schemas.schedule_schemas import RunTime, SchedulePreview, SchedulePreviewed
 
 READER: Final = "1 " + " ".join(version(package) for package in ("croniter", "cron-descriptor", "tzdata"))
@@ -22,6 +25,8 @@ READER: Final = "1 " + " ".join(version(package) for package in ("croniter", "cr
 
 _SHOWN_RUNS: Final = 5
 _MINUTE: Final = timedelta(minutes=1)
+
+log = structlog.get_logger(__name__)
 
 Clock = Callable[[], datetime]
 
@@ -33,13 +38,22 @@ def utc_now() -> datetime:
 
 def outlook_of(status: str, config: object, since: datetime) -> Outlook:
     """What is to come of a record, as it is stored."""
-    return outlook(config, is_active=status == RecordStatus.ACTIVE, since=since)
+    is_active = status == RecordStatus.ACTIVE
+    try:
+        return outlook(config, is_active=is_active, since=since)
+    except Exception:
+        # No row may be the reason that others cannot be read; a row may hold what nobody has thought of.
+        log.exception("schedules.unreadable")
+        return Outlook(None, [FieldError("This config cannot be read.", "")], is_active)
 
 
 def timing_of(status: str, config: object) -> object:
-    """What decides when a record runs; `pyapi_timing` does the same in the database."""
-    keys = [config.get(key) for key in TIME_KEYS] if isinstance(config, dict) else []
-    return status == RecordStatus.ACTIVE, keys
+    """What decides when a record runs; None for one that cannot. `pyapi_timing` does the same for what SQL writes."""
+    rule, _ = parse_rule(config)
+    if rule is None or status != RecordStatus.ACTIVE:
+        return None
+    times = (rule.timezone, rule.start_date, rule.end_date, rule.catchup, rule.paused_until)
+    return rule.kind, rule.cron, rule.interval_seconds, *times
 
 
 def summary_of(found: Outlook) -> dict[str, Any]:
@@ -81,6 +95,13 @@ def run_times(rule: Rule | None, runs: list[datetime]) -> list[RunTime]:
     return [RunTime.model_construct(utc=run, local=run.astimezone(zone)) for run in runs]
 
 
+def require_foreseeable(moment: datetime, pointer: str) -> None:
+    """Raise ValidationFailed at `pointer` for a time in which no run is computed."""
+    if not EPOCH <= moment < HORIZON:
+        text = f"Write a time from {EPOCH:%Y-%m-%d} on and before {HORIZON:%Y-%m-%d}."
+        raise ValidationFailed([FieldError(text, pointer)])
+
+
 def at_pointer(errors: Iterable[FieldError], pointer: str) -> list[FieldError]:
     """The same errors of a value that stands at `pointer`."""
     return [FieldError(error.detail, pointer + error.pointer) for error in errors]
@@ -96,6 +117,7 @@ class SchedulePreviewer:
     def preview(self, request: SchedulePreview) -> SchedulePreviewed:
         """What Airflow does with a rule. Raises ValidationFailed for one that a record may not have."""
         start = request.from_ or self._clock()
+        require_foreseeable(start, "/body/from")
         found = outlook(request.config(), is_active=True, since=start)
         if found.rule is None:
             raise ValidationFailed(at_pointer(found.errors, "/body"))

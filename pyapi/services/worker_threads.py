@@ -1,6 +1,7 @@
 """Threads for work that would stop the event loop, behind a bounded queue."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -24,11 +25,19 @@ class WorkerThreads:
         if self._room == 0:
             raise Busy
         self._room -= 1
-        try:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._threads, partial(work, *args, **kwargs))
-        finally:
-            self._room += 1
+        loop = asyncio.get_running_loop()
+
+        def give_back(_: object) -> None:
+            # Not before the work has ended: whoever gives up waiting for it does not end it.
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(self._leave)
+
+        future = self._threads.submit(partial(work, *args, **kwargs))
+        future.add_done_callback(give_back)
+        return await asyncio.wrap_future(future)
+
+    def _leave(self) -> None:
+        self._room += 1
 
     def close(self) -> None:
         """Stop the threads; work in progress ends first."""

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
+from pyapi.utils.pointers import escape
+
 _MISSING: Any = object()
 _MOST_DEPTH = 64
 
@@ -33,7 +35,7 @@ def find_changes(
         old, new = before.get(key, _MISSING), after.get(key, _MISSING)
         if old is not _MISSING and new is not _MISSING and _same(old, new):
             continue
-        place = f"{pointer}/{key.replace('~', '~0').replace('/', '~1')}"
+        place = f"{pointer}/{escape(key)}"
         told_old: Any = shown_before.get(key)
         told_new: Any = shown_after.get(key)
         if all(isinstance(value, Mapping) for value in (old, new, told_old, told_new)) and _is_shallow(place):

@@ -1,5 +1,7 @@
 """Who is calling, and with which services?"""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Annotated, Any
 
@@ -135,9 +137,19 @@ def schedule_previewer(language: AnswerLanguage) -> SchedulePreviewer:
     return SchedulePreviewer(language=language)
 
 
-def calendar_service(request: Request, _: Reader, session: RecordReadSession) -> CalendarService:
-    """The runs of all records, for those who may read records."""
-    return CalendarService(ScheduleDAO(session), request.app.state.calendar_threads)
+def calendar_service(request: Request, _: Reader, patience: RequestPatience) -> CalendarService:
+    """The runs of all records, for those who may read records.
+
+    Its sessions are short: while a calendar is made, nobody waits for its connection.
+    """
+    opened = database(request)
+
+    @asynccontextmanager
+    async def schedules() -> AsyncIterator[ScheduleDAO]:
+        async with transaction(opened.reads, patience=patience, places=opened.record_places) as session:
+            yield ScheduleDAO(session)
+
+    return CalendarService(schedules, request.app.state.calendar_desk)
 
 
 def monitoring_service(request: Request) -> MonitoringService:

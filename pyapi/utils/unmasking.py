@@ -18,6 +18,7 @@ from pyapi.utils.credentials import (
     mask_text,
 )
 from pyapi.utils.masking import CUT, JSON, MAX_DEPTH, mask_secrets
+from pyapi.utils.pointers import escape
 
 NOTHING_STORED = "'***' stands for a stored secret, and there is none here. Write the secret itself."
 TARGET_CHANGED = "The address or the user that this secret belongs to has changed. Write the password or token again."
@@ -58,7 +59,7 @@ class _Place(NamedTuple):
         """The place as RFC 6901 writes it; built when it is asked for, since keys may be long and errors are few."""
         if self.above is None:
             return ""
-        return f"{self.above.pointer()}/{str(self.key).replace('~', '~0').replace('/', '~1')}"
+        return f"{self.above.pointer()}/{escape(str(self.key))}"
 
 
 _Partners: TypeAlias = dict[int, int | None]

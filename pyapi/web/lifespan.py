@@ -14,6 +14,7 @@ from pyapi.db.engine import RESERVED_CONNECTIONS, Database, create_engine
 from pyapi.db.migrations import prepare_schema
 from pyapi.db.schedule_dao import ScheduleDAO
 from pyapi.services.auth_service import TokenPolicy
+from pyapi.services.calendar_service import CalendarDesk
 from pyapi.services.password_service import PasswordService
 from pyapi.services.schedule_keeper import ScheduleKeeper
 from pyapi.services.worker_threads import WorkerThreads
@@ -21,7 +22,7 @@ from pyapi.settings import Settings
 from pyapi.utils.auth import PasswordHasher, TokenSigner
 
 CALENDAR_QUEUE = 4
-"""Requests that may wait for a calendar; each takes a second of a core for 10,000 records."""
+"""Different calendars that may wait to be made; each takes a second of a core for 10,000 records."""
 
 
 @asynccontextmanager
@@ -42,10 +43,10 @@ async def lifespan(app: FastAPI, *, settings: Settings) -> AsyncIterator[None]:
         size = settings.database_pool_size
         engine = create_engine(url, pool_size=size)
         passwords = PasswordService(PasswordHasher(rounds=settings.password_hash_rounds), threads=os.cpu_count() or 1)
-        calendar_threads = WorkerThreads("calendar", threads=1, queue=CALENDAR_QUEUE)
+        calendar_threads = WorkerThreads("calendar", threads=1, queue=1)
         app.state.database = database = Database.on(engine, record_places=max(1, size - RESERVED_CONNECTIONS))
         app.state.passwords = passwords
-        app.state.calendar_threads = calendar_threads
+        app.state.calendar_desk = CalendarDesk(calendar_threads, waiting=CALENDAR_QUEUE)
         app.state.tokens = token_policy(settings)
         app.state.anonymous_read = settings.anonymous_read
         try:

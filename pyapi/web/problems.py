@@ -12,6 +12,7 @@ from starlette.routing import Match
 
 from pyapi.exceptions import FieldError, Problem, ValidationFailed
 from pyapi.schemas.problem_schemas import ProblemDocument, ValidationProblemDocument
+from pyapi.utils.pointers import escape
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -85,7 +86,7 @@ def _sentence(words: str) -> str:
 def _escape(part: object) -> str:
     """One step of a JSON pointer (RFC 6901, 3). A lone surrogate could not be sent, and length is kept sane."""
     text = str(part).encode("utf-8", "replace").decode()[:200]
-    return text.replace("~", "~0").replace("/", "~1")
+    return escape(text)
 
 
 async def _on_http_error(request: Request, error: Exception) -> ProblemResponse:

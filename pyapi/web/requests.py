@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 
 from fastapi import Request, Response
+from fastapi.dependencies.utils import get_flat_params
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import ValidationError
@@ -76,14 +77,21 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 class StrictRoute(APIRoute):
-    """A route that reads its body as StrictRequest does, and refuses bodies that are not JSON."""
+    """A route that reads its body as StrictRequest does, and refuses bodies that are not JSON.
+
+    Parameters that it does not know are refused as well: `?dryrun=true` must not make the change that it means to try.
+    """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Wrap FastAPI's handler."""
         handle = super().get_route_handler()
+        known = {parameter.alias for parameter in get_flat_params(self.dependant)}
 
         async def handle_strictly(request: Request) -> Response:
             strict = StrictRequest(request.scope, request.receive)
+            if unknown := sorted(request.query_params.keys() - known):
+                reason = {"type": "extra_forbidden", "msg": ""}
+                raise RequestValidationError([{**reason, "loc": ("query", name)} for name in unknown])
             # Read before FastAPI does: it turns any failure of reading into a 400.
             if self.body_field is not None and await strict.body() and media_type(strict) != JSON:
                 raise UnsupportedMediaType

@@ -57,7 +57,7 @@ def test_next_runs_are_those_of_airflow(
             differences.append(f"{case}\n  PyAPI   {_times(ours)}\n  Airflow {_times(airflow)}")
     with capsys.disabled():
         print(f"\n{len(cases)} cases compared with Airflow, {len(differences)} differences")
-    assert len(cases) >= 5000
+    assert len(cases) >= 6000
     assert differences == []
 
 

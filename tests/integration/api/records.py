@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import httpx
-from sqlalchemy import text
+from sqlalchemy import CursorResult, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tests.integration.conftest import Account
@@ -24,7 +24,16 @@ async def insert(connection: AsyncConnection, config: str | None = None, *, owne
         "INSERT INTO pyapi_data_records (name, config, owner_id) VALUES ('by SQL', CAST(:config AS jsonb), :owner_id)"
         " RETURNING id"
     )
-    return int((await connection.execute(statement, {"config": config, "owner_id": owner_id})).scalar_one())
+    return int((await by_sql(connection, statement, config=config, owner_id=owner_id)).scalar_one())
+
+
+async def by_sql(connection: AsyncConnection, statement: TextClause, **parameters: Any) -> CursorResult[Any]:
+    """What a statement answers that somebody else runs.
+
+    What PyAPI says about its own writes ends with its transaction, and a test has only one.
+    """
+    await connection.execute(text("SELECT set_config('pyapi.schedules_computed', '', true)"))
+    return await connection.execute(statement, parameters)
 
 
 async def stored_config(connection: AsyncConnection, record_id: int) -> str:

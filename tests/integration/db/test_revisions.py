@@ -327,6 +327,17 @@ async def test_a_role_that_may_only_write_records_writes_revisions(
     ]
 
 
+async def test_that_role_cannot_write_what_follows_from_a_schedule(writer: AsyncEngine) -> None:
+    """Whoever may set a parameter is not yet PyAPI: what it says of a row would fail every list that has it."""
+    row = await write(
+        writer,
+        "SET LOCAL pyapi.schedules_computed = 'true'",
+        "INSERT INTO pyapi_data_records AS r (name, next_run_at, schedule_summary) VALUES ('x', now(), '[]')"
+        " RETURNING jsonb_build_array(next_run_at, schedule_summary)",
+    )
+    assert row == [None, None]
+
+
 @pytest.mark.parametrize(
     "statement",
     [

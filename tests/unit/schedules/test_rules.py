@@ -316,6 +316,32 @@ def test_nothing_is_due_before_a_record_exists() -> None:
     assert read(start_date="2026-02-01").known_since(created).start_date == datetime(2026, 2, 1, tzinfo=UTC)
 
 
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"schedule": 3600}, "2026-01-15T01:00:00Z"),
+        ({"schedule": 90.5}, "2026-01-15T00:01:30.5Z"),
+        ({"schedule": 3600, "catchup": True}, "2026-01-15T01:00:00Z"),
+        ({"schedule": 3600, "start_date": "2026-01-01T00:20:00Z"}, "2026-01-15T00:20:00Z"),
+        ({"schedule": 3600, "start_date": "2026-01-14T00:01:00Z"}, "2026-01-15T00:01:00Z"),
+        ({"schedule": 3600, "start_date": "2026-01-14T00:00:59Z"}, "2026-01-15T01:00:59Z"),
+        ({"schedule": 3600, "start_date": "2026-01-14T23:59:59Z"}, "2026-01-15T00:59:59Z"),
+        ({"schedule": 3600, "start_date": "2026-01-01T00:20:00Z", "catchup": True}, "2026-01-01T00:20:00Z"),
+        ({"schedule": 3600, "start_date": "2026-02-01T00:20:00Z"}, "2026-02-01T00:20:00Z"),
+    ],
+)
+def test_an_interval_begins_ahead_on_its_grid(config: dict[str, Any], expected: str) -> None:
+    """Airflow has seen the record a minute after the moment, at the latest."""
+    created = datetime(2026, 1, 15, tzinfo=UTC)
+    assert read(**config).known_since(created).start_date == datetime.fromisoformat(expected)
+
+
+@pytest.mark.parametrize("start_date", [None, "1970-01-01"])
+def test_an_interval_at_the_end_of_time(start_date: str | None) -> None:
+    created = datetime.max.replace(tzinfo=UTC)
+    assert read(schedule=3600, start_date=start_date).known_since(created).start_date == created
+
+
 @settings(max_examples=400, deadline=None)
 @given(st.dictionaries(st.sampled_from(FIELDS), JSON_VALUES | CRON_LIKE | TIME_LIKE))
 def test_any_json_is_answered(config: dict[str, Any]) -> None:
