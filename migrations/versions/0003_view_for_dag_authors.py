@@ -15,7 +15,9 @@ SELECT r.id, r.name, r.description, r.status, r.config, u.username AS owner, r.r
        r.created_at, r.updated_at, r.scheduled_since, r.next_run_at
 FROM pyapi_data_records r LEFT JOIN pyapi_users u ON u.id = r.owner_id
 """
-COMMENT = "COMMENT ON VIEW pyapi_records_v1 IS 'Data records for readers; its columns stay. Read-only: write the table.'"
+COMMENT = (
+    "COMMENT ON VIEW pyapi_records_v1 IS 'Data records for readers; its columns stay. Read-only: write the table.'"
+)
 
 
 def upgrade() -> None:

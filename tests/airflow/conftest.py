@@ -6,30 +6,33 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-# The first call downloads and installs Airflow.
-PATIENCE_SECONDS = 1800
-# Ours must not reach it: not our environment, and no setting of an Airflow that runs here.
-NOT_INHERITED = ("VIRTUAL_ENV", "PYTHON", "UV_PROJECT", "UV_PYTHON", "AIRFLOW", "COV")
+from tests.airflow.running import INSTALL_SECONDS, PROJECT, RunningAirflow, airflow_environment
+from tests.conftest import NewDatabase
+from tests.e2e.conftest import RunningServer
+
+
+@pytest.fixture(scope="session")
+def uv() -> str:
+    """The program that makes Airflow's environment."""
+    found = os.environ.get("UV") or shutil.which("uv")
+    assert found is not None, "uv is missing: Airflow's environment could not be made"
+    return found
 
 
 class Question:
     """A script of this folder at work in `deployment/airflow`, with a question and an answer in JSON."""
 
-    def __init__(self, script: str, question: Any, home: Path) -> None:
-        uv = os.environ.get("UV") or shutil.which("uv")
-        assert uv is not None, "uv is missing: Airflow's environment could not be made"
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
-        environment |= {"AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
+    def __init__(self, uv: str, script: str, question: Any, home: Path, settings: Mapping[str, str]) -> None:
         self._files = {name: home / name for name in ("question", "answer", "errors")}
         self._files["question"].write_text(json.dumps(question))
-        command = [uv, "run", "--quiet", "--locked", "--project", str(ROOT / "deployment" / "airflow"), "python"]
+        command = [uv, "run", "--quiet", "--locked", "--project", str(PROJECT), "python"]
         with (
             self._files["question"].open("rb") as stdin,
             self._files["answer"].open("wb") as stdout,
@@ -42,7 +45,7 @@ class Question:
                 stdout=stdout,
                 stderr=stderr,
                 cwd=home,
-                env=environment,
+                env=airflow_environment(home, **settings),
                 start_new_session=True,
             )
 
@@ -53,7 +56,7 @@ class Question:
 
     def answer(self) -> Any:
         """What the script says."""
-        assert self._process.wait(PATIENCE_SECONDS) == 0, self._files["errors"].read_text()[-4000:]
+        assert self._process.wait(INSTALL_SECONDS) == 0, self._files["errors"].read_text()[-4000:]
         return json.loads(self._files["answer"].read_text())
 
     def stop(self) -> None:
@@ -63,18 +66,59 @@ class Question:
         self._process.wait()
 
 
-AskAirflow = Callable[[str, Any], Question]
+AskAirflow = Callable[..., Question]
 
 
 @pytest.fixture(scope="session")
-def ask_airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AskAirflow]:
-    """Asks, and does not wait for the answer."""
+def ask_airflow(uv: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AskAirflow]:
+    """Asks, and does not wait for the answer: `ask_airflow(script, question, **settings)`."""
     asked: list[Question] = []
 
-    def ask(script: str, question: Any) -> Question:
-        asked.append(Question(script, question, tmp_path_factory.mktemp("airflow_home")))
+    def ask(script: str, question: Any, **settings: str) -> Question:
+        asked.append(Question(uv, script, question, tmp_path_factory.mktemp("airflow_home"), settings))
         return asked[-1]
 
     yield ask
     for question in asked:
         question.stop()
+
+
+@pytest.fixture(scope="session")
+async def shared_database(new_database: NewDatabase) -> str:
+    """The database that PyAPI and Airflow share."""
+    return await new_database()
+
+
+@pytest.fixture(scope="session")
+def pyapi(shared_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """A PyAPI on that database."""
+    settings = {"DATABASE_URL": shared_database, "PYAPI_PASSWORD_HASH_ROUNDS": "4"}
+    server = RunningServer(tmp_path_factory.mktemp("pyapi") / "server", settings)
+    server.wait_until_live()
+    yield server
+    server.clean_up()
+
+
+@pytest.fixture(scope="session")
+def airflow(
+    uv: str, shared_database: str, pyapi: RunningServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningAirflow]:
+    """One Airflow for the whole session; it takes half a minute to start."""
+    running = RunningAirflow(uv, tmp_path_factory.mktemp("airflow"), database_url=shared_database, pyapi_url=pyapi.url)
+    try:
+        running.start()
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture(scope="session")
+def owner(pyapi: RunningServer) -> Iterator[httpx.Client]:
+    """Somebody who has signed in to PyAPI."""
+    account = {"username": "wang", "email": "wang@example.com", "password": "SecurePass123"}
+    signs_in = {name: account[name] for name in ("username", "password")}
+    with httpx.Client(base_url=pyapi.url, trust_env=False, timeout=30) as client:
+        client.post("/api/auth/register", json=account).raise_for_status()
+        token = client.post("/api/auth/login", json=signs_in).json()["access_token"]
+        client.headers["Authorization"] = f"Bearer {token}"
+        yield client

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from airflow.dag_processing.bundles.base import BaseDagBundle, BundleVersion
+
 from pyapi_airflow import database
-from pyapi_airflow.definitions import DagDefinition, define
+from pyapi_airflow.definitions import define
 from pyapi_airflow.files import Note, ShardFolder
 from pyapi_airflow.flight import in_flight
 from pyapi_airflow.settings import KitSettings, NotConfigured
@@ -24,7 +25,7 @@ _REST_AFTER_FAILURE_SECONDS = 5.0
 _LOOK_AFTER_LEAVING_SECONDS = 10.0
 
 
-class PyapiDagBundle(BaseDagBundle):
+class PyapiDagBundle(BaseDagBundle):  # type: ignore[misc]
     """Data records of PyAPI as DAG files.
 
     Without a version it follows the records: each refresh asks the database for the number of the newest change, and
@@ -43,7 +44,7 @@ class PyapiDagBundle(BaseDagBundle):
     @property
     def path(self) -> Path:
         """Where the files are."""
-        return self.base_dir / "current" if self.version is None else self.versions_dir / self.version
+        return Path(self.base_dir, "current") if self.version is None else Path(self.versions_dir, self.version)
 
     def initialize(self) -> None:
         """Write the files. For a version that takes one question to the database, for the first task that needs it."""
@@ -117,8 +118,11 @@ class PyapiDagBundle(BaseDagBundle):
         assert self._settings is not None
         first = shard * self._settings.shard_size
         last = first + self._settings.shard_size - 1
-        definitions = [define(stored, web_url=self._settings.web_url) for stored in database.states(connection, first, last, version=version)]
-        idle = {definition.record_id for definition in definitions if _has_left(definition)}
+        definitions = [
+            define(stored, web_url=self._settings.web_url)
+            for stored in database.states(connection, first, last, version=version)
+        ]
+        idle = {definition.record_id for definition in definitions if definition.has_left}
         # Who has left just now gets a DAG without schedule first: Airflow stops starting runs at once, and finishes
         # those it has. A record that was never active needs no DAG at all.
         gone = idle - in_flight(idle) if idle else set()
@@ -140,7 +144,3 @@ class PyapiDagBundle(BaseDagBundle):
             draft.rename(self.path)
         except OSError:  # another task was quicker
             shutil.rmtree(draft, ignore_errors=True)
-
-
-def _has_left(definition: DagDefinition) -> bool:
-    return definition.error is None and definition.status != "active"

@@ -22,7 +22,7 @@ def dag_id_of(record_id: int) -> str:
 
 def make_dags(namespace: MutableMapping[str, Any], lines: Iterable[str]) -> None:
     """Put the DAGs of a file's definitions into its namespace; of a task's process, only the one that it runs."""
-    _make(namespace, map(DagDefinition.from_json, lines))
+    put_dags(namespace, map(DagDefinition.from_json, lines))
 
 
 def make_dags_of_version(namespace: MutableMapping[str, Any], *, shard: int, size: int, version: int) -> None:
@@ -34,10 +34,11 @@ def make_dags_of_version(namespace: MutableMapping[str, Any], *, shard: int, siz
     settings = KitSettings.load()
     with database.patient_connect(settings) as connection:
         found = database.states(connection, first, last, version=version)
-    _make(namespace, (define(stored, web_url=settings.web_url) for stored in found))
+    put_dags(namespace, (define(stored, web_url=settings.web_url) for stored in found))
 
 
-def _make(namespace: MutableMapping[str, Any], definitions: Iterable[DagDefinition]) -> None:
+def put_dags(namespace: MutableMapping[str, Any], definitions: Iterable[DagDefinition]) -> None:
+    """Put the DAGs into a namespace, where Airflow finds them; of a task's process, only the one that it runs."""
     wanted = get_parsing_context().dag_id
     for definition in definitions:
         dag_id = dag_id_of(definition.record_id)
@@ -75,9 +76,7 @@ def _make_dag(definition: DagDefinition) -> DAG:
 
 
 def _make_invalid(definition: DagDefinition, error: str) -> DAG:
-    return DAG(
-        dag_id_of(definition.record_id), schedule=None, tags=[TAG, INVALID_TAG], **_looks(definition, error)
-    )
+    return DAG(dag_id_of(definition.record_id), schedule=None, tags=[TAG, INVALID_TAG], **_looks(definition, error))
 
 
 def _looks(definition: DagDefinition, error: str | None) -> dict[str, Any]:

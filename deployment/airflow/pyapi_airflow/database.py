@@ -17,7 +17,7 @@ DatabaseError = psycopg.Error
 
 
 class StoredState(NamedTuple):
-    """A record as one of its revisions has it; `state` is the row as JSON, which plain SQL may have filled with anything."""
+    """A record as one of its revisions has it; `state` is the row as JSON, in which SQL may have written anything."""
 
     record_id: int
     revision: int
@@ -25,7 +25,7 @@ class StoredState(NamedTuple):
     change_kind: str
     changed_at: datetime
     owner: str | None
-    state: dict[str, Any]
+    state: Any
 
 
 _COUNTER = "SELECT pyapi_change_counter()"

@@ -10,7 +10,7 @@ from pyapi.schedules.rules import Rule
 from pyapi_airflow.database import StoredState
 
 INVALID_TAG = "pyapi-invalid"
-_MOST_TEXT = 2000
+_LONGEST_TEXT = 2000
 _ACTIVE = "active"
 
 
@@ -43,9 +43,9 @@ class DagDefinition:
     execution_timeout_seconds: float | None = None
 
     @property
-    def is_scheduled(self) -> bool:
-        """Airflow starts its runs by itself."""
-        return self.kind != "manual"
+    def has_left(self) -> bool:
+        """Airflow schedules it no more, and its DAG may go when no run is left."""
+        return self.error is None and self.status != _ACTIVE
 
     def to_json(self) -> str:
         """One line, the same for the same definition."""
@@ -68,7 +68,7 @@ def define(stored: StoredState, *, web_url: str | None = None) -> DagDefinition:
         rule, error = found.rule, found.error
     except Exception as problem:  # noqa: BLE001  (one record must never be the reason that another has no DAG)
         rule, error = None, f"It cannot be read ({type(problem).__name__})."
-    common = {
+    common: dict[str, Any] = {
         "record_id": stored.record_id,
         "revision": stored.revision,
         "name": _text(state.get("name")),
@@ -106,7 +106,7 @@ def _of_rule(rule: Rule, *, is_active: bool) -> dict[str, Any]:
 def _text(value: object) -> str:
     """Text that a file, a column and a page can show."""
     text = value if isinstance(value, str) else ""
-    return text[:_MOST_TEXT].encode(errors="replace").decode().replace("\x00", "")
+    return text[:_LONGEST_TEXT].encode(errors="replace").decode().replace("\x00", "")
 
 
 def _iso(moment: datetime | None) -> str | None:

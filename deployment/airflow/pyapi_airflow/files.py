@@ -56,7 +56,7 @@ class ShardFolder:
 
     def write_note(self, note: Note) -> None:
         """Keep the note; after the files, so that a crash in between leads to writing them again."""
-        _replace(self.path / ".pyapi.json", json.dumps(asdict(note)))
+        replace_file(self.path / ".pyapi.json", json.dumps(asdict(note)))
 
     def write_shard(self, shard: int, definitions: Sequence[DagDefinition]) -> bool:
         """Write the file of a shard, or remove that of an empty one; answers whether anything changed."""
@@ -66,7 +66,7 @@ class ShardFolder:
             path.unlink(missing_ok=True)
             return existed
         lines = "".join(f"        {definition.to_json()!r},\n" for definition in definitions)
-        return _replace(path, _SHARD.replace("{lines}", lines))
+        return replace_file(path, _SHARD.replace("{lines}", lines))
 
     def holds(self, shard: int, record_id: int) -> bool:
         """Whether the file of a shard has this record."""
@@ -77,7 +77,7 @@ class ShardFolder:
 
     def write_stub(self, shard: int, *, size: int, version: int) -> None:
         """Write a file that asks the database for its records when it is read."""
-        _replace(self.path / shard_name(shard), _STUB.format(shard=shard, size=size, version=version))
+        replace_file(self.path / shard_name(shard), _STUB.format(shard=shard, size=size, version=version))
 
     def keep_only(self, shards: Iterable[int]) -> None:
         """Remove the files of all other shards."""
@@ -92,7 +92,8 @@ def shard_name(shard: int) -> str:
     return f"pyapi_{shard:05}.py"
 
 
-def _replace(path: Path, text: str) -> bool:
+def replace_file(path: Path, text: str) -> bool:
+    """Write a file beside and rename it; answers whether its text was another one."""
     try:
         if path.read_text() == text:
             return False

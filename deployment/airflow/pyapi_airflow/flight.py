@@ -5,8 +5,9 @@ from collections.abc import Collection
 from airflow.models.dagrun import DagRun
 from airflow.utils.session import create_session
 from airflow.utils.state import DagRunState
-from pyapi_airflow.dags import dag_id_of
 from sqlalchemy import select
+
+from pyapi_airflow.dags import dag_id_of
 
 _UNFINISHED = (DagRunState.QUEUED, DagRunState.RUNNING)
 

@@ -1,9 +1,9 @@
 """Data records for authors of their own DAGs: read-only, typed, with short timeouts.
 
-    from pyapi_airflow import records
+from pyapi_airflow import records
 
-    for found in records(status="active"):
-        print(found.name, found.config)
+for found in records(status="active"):
+    print(found.name, found.config)
 """
 
 from dataclasses import dataclass, field

@@ -35,7 +35,9 @@ class KitSettings:
             database_url=_for_libpq(url),
             web_url=environ.get("PYAPI_WEB_URL", "").rstrip("/") or None,
             shard_size=_whole(environ, "PYAPI_SHARD_SIZE", DEFAULT_SHARD_SIZE),
-            task_prefixes=tuple(part.strip() for part in environ.get("PYAPI_TASK_PREFIXES", "").split(",") if part.strip()),
+            task_prefixes=tuple(
+                part.strip() for part in environ.get("PYAPI_TASK_PREFIXES", "").split(",") if part.strip()
+            ),
             patience_seconds=_whole(environ, "PYAPI_PATIENCE_SECONDS", 90),
         )
 

@@ -12,7 +12,7 @@ from pyapi_airflow.settings import KitSettings
 _STARTED_BY_PEOPLE = {"manual"}
 
 
-class RecordOperator(BaseOperator):
+class RecordOperator(BaseOperator):  # type: ignore[misc]
     """Runs one record as a revision has it, credentials read at this moment and kept nowhere.
 
     A record that was switched off a second ago is skipped when Airflow started the run by itself; one that was deleted
@@ -58,4 +58,6 @@ def _callable(task: object, prefixes: tuple[str, ...]) -> Any:
     try:
         return getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise AirflowFailException(f"`task` cannot be found in Airflow's environment ({type(error).__name__}).") from None
+        raise AirflowFailException(
+            f"`task` cannot be found in Airflow's environment ({type(error).__name__})."
+        ) from None

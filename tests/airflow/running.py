@@ -1,0 +1,144 @@
+"""A real Airflow: scheduler, DAG processor and API server as processes, with the bundle of the reader kit."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.e2e.conftest import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT = ROOT / "deployment" / "airflow"
+BUNDLE = {"name": "pyapi", "classpath": "pyapi_airflow.bundle.PyapiDagBundle", "kwargs": {"refresh_interval": 1}}
+# Ours must not reach it: not our environment, and no setting of an Airflow that runs here.
+NOT_INHERITED = ("VIRTUAL_ENV", "PYTHON", "UV_PROJECT", "UV_PYTHON", "AIRFLOW", "COV", "PYAPI")
+# The first call downloads and installs Airflow.
+INSTALL_SECONDS = 1800
+START_SECONDS = 180
+COMPONENTS = ("api-server", "scheduler", "dag-processor")
+
+
+def airflow_environment(home: Path, **settings: str) -> dict[str, str]:
+    """The environment of a process in `deployment/airflow`, with the kit as people install it: as a wheel."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
+    basics = {"AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False", "UV_NO_EDITABLE": "1"}
+    return kept | basics | settings
+
+
+class RunningAirflow:
+    """Airflow on the database of a PyAPI; `folder` is its home."""
+
+    def __init__(self, uv: str, folder: Path, *, database_url: str, pyapi_url: str) -> None:
+        self.url = f"http://127.0.0.1:{(port := free_port())}"
+        self.folder = folder
+        plain = database_url.replace("+asyncpg", "")
+        self.environment = airflow_environment(folder) | {
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database_url.replace("+asyncpg", "+psycopg2"),
+            "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+            "AIRFLOW__CORE__PARALLELISM": "2",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
+            "AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "1",
+            "AIRFLOW__API__HOST": "127.0.0.1",
+            "AIRFLOW__API__PORT": str(port),
+            "AIRFLOW__API__WORKERS": "1",
+            "AIRFLOW__API_AUTH__JWT_SECRET": "tests-sign-with-this-" * 4,
+            "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps([BUNDLE]),
+            "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": str(folder / "bundles"),
+            "AIRFLOW__DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": "1",
+            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
+            "PYAPI_DATABASE_URL": plain,
+            "PYAPI_WEB_URL": pyapi_url,
+            "PYAPI_TASK_PREFIXES": "kit_tasks",
+            "PYTHONPATH": str(Path(__file__).with_name("tasks")),
+        }
+        self._uv = uv
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._client = httpx.Client(base_url=self.url, trust_env=False, timeout=30)
+
+    def start(self) -> None:
+        """Make the environment and the tables, start all components, sign in."""
+        command = [self._uv, "sync", "--quiet", "--locked", "--project", str(PROJECT)]
+        subprocess.run(command, env=self.environment, check=True, timeout=INSTALL_SECONDS)
+        self._run("db", "migrate").wait()
+        self._processes = [self._run(component) for component in COMPONENTS]
+        self.wait_for(self._is_healthy, START_SECONDS)
+        passwords = json.loads((self.folder / "simple_auth_manager_passwords.json.generated").read_text())
+        answer = self._client.post("/auth/token", json={"username": "admin", "password": passwords["admin"]})
+        self._client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+
+    def stop(self) -> None:
+        """End all of it, the tasks that run included."""
+        for process in self._processes:
+            os.killpg(process.pid, signal.SIGTERM)
+        for process in self._processes:
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        self._client.close()
+
+    def get(self, path: str, **query: str | int) -> Any:
+        """What `GET /api/v2/...` answers; None for a 404."""
+        answer = self._client.get(f"/api/v2/{path}", params=query)
+        return None if answer.status_code == 404 else answer.raise_for_status().json()
+
+    def post(self, path: str, body: Any) -> Any:
+        """What `POST /api/v2/...` answers."""
+        return self._client.post(f"/api/v2/{path}", json=body).raise_for_status().json()
+
+    def dag(self, record_id: int) -> dict[str, Any]:
+        """The DAG of a record; empty while there is none."""
+        return self.get(f"dags/pyapi_{record_id}/details") or {}
+
+    def run(self, record_id: int, run_id: str) -> dict[str, Any]:
+        """A run of a record."""
+        found: dict[str, Any] = self.get(f"dags/pyapi_{record_id}/dagRuns/{run_id}")
+        return found
+
+    def trigger(self, record_id: int) -> dict[str, Any]:
+        """Start a run, and wait until it has ended."""
+        run_id = self.post(f"dags/pyapi_{record_id}/dagRuns", {"logical_date": None})["dag_run_id"]
+        self.wait_for(lambda: self.run(record_id, run_id)["state"] in {"success", "failed"}, 90)
+        return self.run(record_id, run_id)
+
+    def task_log(self, record_id: int, run_id: str, *, attempt: int = 1) -> str:
+        """What a run's task has said."""
+        path = f"dags/pyapi_{record_id}/dagRuns/{run_id}/taskInstances/run/logs/{attempt}"
+        return json.dumps(self.get(path), ensure_ascii=False)
+
+    def wait_for(self, holds: Callable[[], object], seconds: float) -> None:
+        """Wait until something is true. Raises AssertionError with the end of the logs when it never is."""
+        deadline = time.monotonic() + seconds
+        while not holds():
+            assert time.monotonic() < deadline, self._logs()
+            time.sleep(0.1)
+
+    def _is_healthy(self) -> bool:
+        try:
+            health = self._client.get("/api/v2/monitor/health").json()
+        except (httpx.TransportError, ValueError):
+            return False
+        return all(health[part]["status"] == "healthy" for part in ("metadatabase", "scheduler", "dag_processor"))
+
+    def _run(self, *words: str) -> "subprocess.Popen[bytes]":
+        with (self.folder / f"{words[0]}.log").open("wb") as log:
+            return subprocess.Popen(
+                [str(PROJECT / ".venv" / "bin" / "airflow"), *words],
+                cwd=self.folder,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def _logs(self) -> str:
+        return "\n".join(f"--- {path.name}\n{path.read_text()[-3000:]}" for path in self.folder.glob("*.log"))
