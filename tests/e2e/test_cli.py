@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pyapi.db.migrations import head_revision
 from tests.conftest import NewDatabase
 from tests.e2e.conftest import SCRIPTS, WARM, Finished, RunningServer, StartServer, run_command
 from tests.integration.conftest import PASSWORD, log_in
@@ -64,9 +65,9 @@ async def test_a_database_is_checked_upgraded_and_checked(tmp_path: Path, empty_
     settings = {"DATABASE_URL": await empty_databases()}
     steps = [pyapi(tmp_path, "db", word, settings=settings) for word in ("check", "upgrade", "check")]
     assert [(step.status, (step.output or step.error).splitlines()[-1]) for step in steps] == [
-        (1, "The database schema is at nothing, this version needs 0001: run `pyapi db upgrade`."),
-        (0, "The schema is at 0001."),
-        (0, "The schema is at 0001, as this version needs it."),
+        (1, f"The database schema is at nothing, this version needs {head_revision()}: run `pyapi db upgrade`."),
+        (0, f"The schema is at {head_revision()}."),
+        (0, f"The schema is at {head_revision()}, as this version needs it."),
     ]
 
 
