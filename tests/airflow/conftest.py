@@ -57,7 +57,7 @@ class Question:
     def answer(self) -> Any:
         """What the script says."""
         assert self._process.wait(INSTALL_SECONDS) == 0, self._files["errors"].read_text()[-4000:]
-        return json.loads(self._files["answer"].read_text())
+        return json.loads(self._files["answer"].read_text().splitlines()[-1])  # Airflow logs before
 
     def stop(self) -> None:
         """End it, whatever it does."""

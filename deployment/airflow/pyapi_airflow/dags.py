@@ -3,6 +3,7 @@
 from collections.abc import Iterable, MutableMapping
 from datetime import datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from airflow.sdk import DAG, CronTriggerTimetable, DeltaTriggerTimetable, get_parsing_context
 
@@ -63,8 +64,8 @@ def _make_dag(definition: DagDefinition) -> DAG:
     with DAG(
         dag_id_of(definition.record_id),
         schedule=_schedule(definition),
-        start_date=_moment(definition.start_date),
-        end_date=_moment(definition.end_date),
+        start_date=_moment(definition.start_date, definition.timezone),
+        end_date=_moment(definition.end_date, definition.timezone),
         catchup=definition.catchup,
         default_args=_task_options(definition),
         tags=[TAG, *definition.tags],
@@ -121,5 +122,6 @@ def _doc(definition: DagDefinition, error: str | None) -> str:
     return "\n\n".join(line for line in lines if line)
 
 
-def _moment(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)
+def _moment(text: str | None, zone: str) -> datetime | None:
+    """The zone of the DAG follows from it."""
+    return None if text is None else datetime.fromisoformat(text).astimezone(ZoneInfo(zone))

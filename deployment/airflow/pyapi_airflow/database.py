@@ -11,13 +11,18 @@ import psycopg
 from psycopg.rows import namedtuple_row
 from psycopg.types.json import set_json_loads
 
+from pyapi.schedules.rules import RULE_KEYS
 from pyapi_airflow.settings import KitSettings
 
 DatabaseError = psycopg.Error
 
 
 class StoredState(NamedTuple):
-    """A record as one of its revisions has it; `state` is the row as JSON, in which SQL may have written anything."""
+    """A record as one of its revisions has it.
+
+    `state` is the row as JSON without its config; `rule` is the part of the config that is a rule, or all of it when it
+    is no object. SQL may have written anything.
+    """
 
     record_id: int
     revision: int
@@ -25,17 +30,21 @@ class StoredState(NamedTuple):
     change_kind: str
     changed_at: datetime
     owner: str | None
-    state: Any
+    state: dict[str, Any]
+    rule: Any
 
 
 _COUNTER = "SELECT pyapi_change_counter()"
-_STATES = """
+_RULE = ", ".join(f"{key} jsonb" for key in RULE_KEYS)
+_STATES = f"""
     SELECT DISTINCT ON (s.record_id)
-        s.record_id, s.revision, s.change_id, s.change_kind, s.changed_at, r.owner, s.state
+        s.record_id, s.revision, s.change_id, s.change_kind, s.changed_at, r.owner, s.state - 'config',
+        CASE WHEN jsonb_typeof(s.state -> 'config') <> 'object' THEN s.state -> 'config'
+             ELSE (SELECT to_jsonb(rule) FROM jsonb_to_record(s.state -> 'config') AS rule ({_RULE})) END
     FROM pyapi_data_revisions s LEFT JOIN pyapi_records_v1 r ON r.id = s.record_id
     WHERE s.record_id BETWEEN %(first)s AND %(last)s AND s.change_id <= %(version)s
     ORDER BY s.record_id, s.change_id DESC
-"""
+"""  # noqa: S608  (the words are ours)
 _SHARDS = """
     SELECT DISTINCT record_id / %(size)s AS shard FROM pyapi_data_revisions
     WHERE change_id > %(after)s AND change_id <= %(version)s ORDER BY shard

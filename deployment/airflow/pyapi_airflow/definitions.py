@@ -59,12 +59,12 @@ class DagDefinition:
 
 def define(stored: StoredState, *, web_url: str | None = None) -> DagDefinition:
     """The definition of a record. Never raises: what cannot be scheduled has an `error` and no schedule."""
-    state = stored.state if isinstance(stored.state, dict) else {}
+    state = stored.state
     status = str(state.get("status", ""))
     since = _moment(state.get("scheduled_since")) or stored.changed_at
     is_active = status == _ACTIVE and stored.change_kind != "deleted"
     try:
-        found = outlook(state.get("config"), is_active=is_active, since=since)
+        found = outlook(stored.rule, is_active=is_active, since=since)
         rule, error = found.rule, found.error
     except Exception as problem:  # noqa: BLE001  (one record must never be the reason that another has no DAG)
         rule, error = None, f"It cannot be read ({type(problem).__name__})."
