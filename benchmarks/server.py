@@ -31,11 +31,16 @@ class Service:
 
     def cpu_seconds(self) -> float:
         """CPU time of the service so far, all its processes together, without PostgreSQL."""
-        return sum(map(_cpu_seconds, _tree(self.pid)))
+        return cpu_seconds_of(self.pid)
 
     def postgres_cpu_seconds(self) -> float:
         """CPU time of PostgreSQL's processes that are alive."""
-        return sum(map(_cpu_seconds, _tree(self.postgres_pid)))
+        return cpu_seconds_of(self.postgres_pid)
+
+
+def cpu_seconds_of(pid: int) -> float:
+    """CPU time of a process and of all below it so far."""
+    return sum(map(_cpu_seconds, _tree(pid)))
 
 
 @contextlib.contextmanager

@@ -85,6 +85,10 @@ class RunningAirflow:
                 process.wait()
         self._client.close()
 
+    def pid_of(self, component: str) -> int:
+        """The process of one of its components."""
+        return self._processes[COMPONENTS.index(component)].pid
+
     def get(self, path: str, **query: str | int) -> Any:
         """What `GET /api/v2/...` answers; None for a 404."""
         answer = self._client.get(f"/api/v2/{path}", params=query)

@@ -1,5 +1,6 @@
 """Records as DAGs of a real Airflow: what PyAPI stores is in force within seconds, and no record disturbs another."""
 
+import time
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -118,6 +119,19 @@ def test_what_is_switched_off_loses_its_schedule(
     else:
         owner.patch(f"/api/data/{record_id}", json={"status": change}).raise_for_status()
     in_force(record_id, timetable_summary=None, next_dagrun_run_after=None)
+
+
+def test_what_is_switched_off_loses_its_schedule_beside_other_changes(
+    post: Post, in_force: InForce, owner: httpx.Client
+) -> None:
+    """A file is written again before Airflow has read it; the DAG must not go from it with its schedule."""
+    record_id, other = post(schedule="0 9 * * *"), post(schedule="0 9 * * *")
+    in_force(record_id, timetable_summary="0 9 * * *")
+    owner.patch(f"/api/data/{record_id}", json={"status": "inactive"}).raise_for_status()
+    for minute in range(5):
+        owner.patch(f"/api/data/{other}", json={"config": {"schedule": f"{minute} 9 * * *"}}).raise_for_status()
+        time.sleep(0.5)
+    in_force(record_id, next_dagrun_run_after=None)
 
 
 def test_what_is_switched_on_again_has_its_schedule(post: Post, in_force: InForce, owner: httpx.Client) -> None:

@@ -1,6 +1,7 @@
 """Makes DAGs of definitions. One that cannot be made becomes a DAG without schedule that says why; no other notices."""
 
 from collections.abc import Iterable, MutableMapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -14,6 +15,8 @@ from pyapi_airflow.settings import KitSettings
 from pyapi_airflow.tasks import RecordOperator
 
 TAG = "pyapi"
+
+_PARSE_PATIENCE_SECONDS = 15
 
 
 def dag_id_of(record_id: int) -> str:
@@ -32,7 +35,8 @@ def make_dags_of_version(namespace: MutableMapping[str, Any], *, shard: int, siz
     wanted = get_parsing_context().dag_id
     if wanted is not None:
         first = last = int(wanted.removeprefix("pyapi_"))
-    settings = KitSettings.load()
+    # Airflow gives a file 30 seconds.
+    settings = replace(KitSettings.load(), patience_seconds=_PARSE_PATIENCE_SECONDS)
     with database.patient_connect(settings) as connection:
         found = database.states(connection, first, last, version=version)
     put_dags(namespace, (define(stored, web_url=settings.web_url) for stored in found))
