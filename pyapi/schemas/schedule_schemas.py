@@ -152,6 +152,28 @@ class CalendarRecord(BaseModel):
 class Calendar(BaseModel):
     """The future runs of all active records."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "from": "2027-03-01T00:00:00Z",
+                    "to": "2027-03-01T02:00:00Z",
+                    "bucket": "hour",
+                    "runs": 5,
+                    "buckets": [
+                        {"start": "2027-03-01T00:00:00Z", "runs": 4, "record_ids": [7]},
+                        {"start": "2027-03-01T01:00:00Z", "runs": 1, "record_ids": [8]},
+                    ],
+                    "busiest": {"start": "2027-03-01T00:00:00Z", "runs": 4},
+                    "quietest": {"start": "2027-03-01T01:01:00Z", "end": "2027-03-01T01:31:00Z", "runs": 0},
+                    "records": [{"id": 7, "name": "每 15 分鐘同步"}, {"id": 8, "name": "每日同步"}],
+                    "not_foretold": [],
+                    "wrong": [],
+                }
+            ]
+        }
+    )
+
     from_: datetime = Field(serialization_alias="from")
     to: datetime
     bucket: Bucket

@@ -34,7 +34,9 @@ def airflow_environment(home: Path, **settings: str) -> dict[str, str]:
 class RunningAirflow:
     """Airflow on the database of a PyAPI; `folder` is its home."""
 
-    def __init__(self, uv: str, folder: Path, *, database_url: str, pyapi_url: str) -> None:
+    def __init__(
+        self, uv: str, folder: Path, *, database_url: str, pyapi_url: str, kit_database_url: str | None = None
+    ) -> None:
         self.url = f"http://127.0.0.1:{(port := free_port())}"
         self.folder = folder
         plain = database_url.replace("+asyncpg", "")
@@ -53,7 +55,7 @@ class RunningAirflow:
             "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": str(folder / "bundles"),
             "AIRFLOW__DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": "1",
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
-            "PYAPI_DATABASE_URL": plain,
+            "PYAPI_DATABASE_URL": kit_database_url or plain,
             "PYAPI_WEB_URL": pyapi_url,
             "PYAPI_TASK_PREFIXES": "kit_tasks",
             "PYTHONPATH": str(Path(__file__).with_name("tasks")),
