@@ -1,7 +1,7 @@
 """What a real Airflow loses when records are hostile and the database is away: nothing.
 
-`uv run python -m benchmarks.airflow_faults` writes 200 hostile rows among 50 good records, refuses the kit's database role
-for 60 seconds, locks the tables for 40, and prints what became of the good DAGs and of a record that runs every minute.
+`uv run python -m benchmarks.airflow_faults` writes 200 hostile rows among 50 good records, refuses the database to the
+kit for 60 seconds, locks the tables for 40, and prints what became of the good DAGs and of one that runs each minute.
 """
 
 import asyncio
