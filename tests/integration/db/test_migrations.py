@@ -193,7 +193,7 @@ async def test_constraints_have_the_names_of_the_models(migrated: AsyncEngine) -
 
 
 CHANGES = [
-    "ALTER TABLE pyapi_data_records DROP COLUMN description",
+    "ALTER TABLE pyapi_users DROP COLUMN full_name",
     "ALTER TABLE pyapi_data_records ADD COLUMN priority integer",
     "ALTER TABLE pyapi_data_records ALTER name TYPE varchar(200)",
     "ALTER TABLE pyapi_users ALTER email DROP NOT NULL",
