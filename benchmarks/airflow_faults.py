@@ -80,6 +80,7 @@ async def faults(service: Service, airflow: RunningAirflow) -> None:
         await connection.fetchval(insert, name, config)
     airflow.wait_for(lambda: count_invalid(airflow) == HOSTILE, PATIENCE_SECONDS)
     print(f"{HOSTILE} hostile rows are DAGs that say why after {time.monotonic() - began:.1f} s")
+    airflow.wait_for(lambda: all(airflow.dag(record_id) for record_id in good), PATIENCE_SECONDS)
     show("hostile rows", airflow, good)
     await connection.execute("ALTER ROLE kit NOLOGIN")
     await connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'kit'")
@@ -115,6 +116,7 @@ def show_runs(airflow: RunningAirflow, record_id: int) -> None:
     """Which minutes the record has run in, and which it should have."""
     runs = airflow.get(f"dags/pyapi_{record_id}/dagRuns", order_by="run_after", limit=100)["dag_runs"]
     states = {datetime.fromisoformat(run["run_after"]): run["state"] for run in runs}
+    print("runs:", ", ".join(f"{moment:%H:%M} {state}" for moment, state in sorted(states.items())))
     minute, missed, wanted = min(states), 0, 0
     while minute < datetime.now(UTC) - timedelta(seconds=20):
         wanted += 1

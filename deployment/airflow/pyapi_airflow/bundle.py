@@ -7,6 +7,7 @@ In Airflow's configuration, `[dag_processor] dag_bundle_config_list`:
 import logging
 import shutil
 import time
+from functools import partial
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 
 _REST_AFTER_FAILURE_SECONDS = 5.0
 _LOOK_AFTER_LEAVING_SECONDS = 10.0
+_KEPT_VERSIONS = 50
 
 
 class PyapiDagBundle(BaseDagBundle):  # type: ignore[misc]
@@ -38,6 +40,7 @@ class PyapiDagBundle(BaseDagBundle):  # type: ignore[misc]
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._settings: KitSettings | None = None
+        self._folder = ShardFolder(self.path)
         self._rests_until = 0.0
         self._looked_at = 0.0
 
@@ -59,7 +62,7 @@ class PyapiDagBundle(BaseDagBundle):  # type: ignore[misc]
         """The number of the newest change that the files have."""
         if self.version is not None:
             return BundleVersion(version=self.version)
-        version = ShardFolder(self.path).read_note().version
+        version = self._folder.read_note().version
         return BundleVersion(version=str(version)) if version else None
 
     def view_url_template(self) -> str | None:
@@ -87,7 +90,8 @@ class PyapiDagBundle(BaseDagBundle):  # type: ignore[misc]
 
     def _refresh(self) -> None:
         settings = self._settings = self._settings or KitSettings.load()
-        folder = ShardFolder(self.path)
+        folder = self._folder
+        folder.touch_written()
         note = folder.read_note()
         writer = f"{installed('pyapi-airflow')} {settings.shard_size}"
         leaving_due = bool(note.leaving) and time.monotonic() > self._looked_at + _LOOK_AFTER_LEAVING_SECONDS
@@ -109,6 +113,7 @@ class PyapiDagBundle(BaseDagBundle):  # type: ignore[misc]
                 leaving |= self._write_shard(folder, connection, shard, version=version, known=set(note.leaving))
         if everything:
             folder.keep_only(shards)
+        self._keep_version(folder, version)
         folder.write_note(Note(version, writer, sorted(leaving)))
 
     def _write_shard(
@@ -130,17 +135,18 @@ class PyapiDagBundle(BaseDagBundle):  # type: ignore[misc]
         folder.write_shard(shard, [item for item in definitions if item.record_id not in gone])
         return idle - gone
 
+    def _keep_version(self, folder: ShardFolder, version: int) -> None:
+        """Keep the files as they are now: the runs that start with them need no database to find their DAG.
+
+        Older ones make room. A task has read its file by then; and what is missing is written again as stubs.
+        """
+        folder.copy_to(self.versions_dir / str(version))
+        kept = sorted((int(path.name) for path in self.versions_dir.iterdir() if path.name.isdecimal()), reverse=True)
+        for old in kept[_KEPT_VERSIONS:]:
+            shutil.rmtree(self.versions_dir / str(old), ignore_errors=True)
+
     def _write_version(self, version: int) -> None:
         """The files of all shards that there were, each of which asks for its records when it is read."""
         settings = KitSettings.load()
-        draft = self.path.with_name(f".{self.path.name}.{time.monotonic_ns()}")
-        with database.patient_connect(settings) as connection:
-            shards = database.changed_shards(connection, after=0, version=version, size=settings.shard_size)
-        folder = ShardFolder(draft)
-        draft.mkdir(parents=True)
-        for shard in shards:
-            folder.write_stub(shard, size=settings.shard_size, version=version)
-        try:
-            draft.rename(self.path)
-        except OSError:  # another task was quicker
-            shutil.rmtree(draft, ignore_errors=True)
+        ask = partial(database.changed_shards, after=0, version=version, size=settings.shard_size)
+        self._folder.write_stubs(database.patiently(settings, ask), size=settings.shard_size, version=version)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, MutableMapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -37,8 +38,7 @@ def make_dags_of_version(namespace: MutableMapping[str, Any], *, shard: int, siz
         first = last = int(wanted.removeprefix("pyapi_"))
     # Airflow gives a file 30 seconds.
     settings = replace(KitSettings.load(), patience_seconds=_PARSE_PATIENCE_SECONDS)
-    with database.patient_connect(settings) as connection:
-        found = database.states(connection, first, last, version=version)
+    found = database.patiently(settings, partial(database.states, first=first, last=last, version=version))
     put_dags(namespace, (define(stored, web_url=settings.web_url) for stored in found))
 
 

@@ -2,10 +2,10 @@
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import psycopg
 from psycopg.rows import namedtuple_row
@@ -15,6 +15,7 @@ from pyapi.schedules.rules import RULE_KEYS
 from pyapi_airflow.settings import KitSettings
 
 DatabaseError = psycopg.Error
+T = TypeVar("T")
 
 
 class StoredState(NamedTuple):
@@ -128,18 +129,17 @@ def view_rows(
     return list(connection.execute(_VIEW, {"id": record_id, "status": status}))
 
 
-@contextmanager
-def patient_connect(settings: KitSettings) -> Iterator["psycopg.Connection[Any]"]:
-    """The same as `connect`, tried for `patience_seconds`: a task that can only wait should not fail."""
+def patiently(settings: KitSettings, ask: "Callable[[psycopg.Connection[Any]], T]") -> T:
+    """What `ask` answers, tried again for `patience_seconds`: a task that can only wait should not fail.
+
+    It waits out a server that is away, a role that may not come in, and a table that is locked. Raises DatabaseError.
+    """
     deadline = time.monotonic() + settings.patience_seconds
     while True:
-        with ExitStack() as stack:
-            try:
-                connection = stack.enter_context(connect(settings))
-            except psycopg.OperationalError:
-                if time.monotonic() > deadline:
-                    raise
-            else:
-                yield connection
-                return
+        try:
+            with connect(settings) as connection:
+                return ask(connection)
+        except psycopg.OperationalError:
+            if time.monotonic() > deadline:
+                raise
         time.sleep(1)

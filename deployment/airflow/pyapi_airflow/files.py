@@ -6,7 +6,11 @@ never sees half a file.
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
@@ -41,11 +45,17 @@ class Note:
     leaving: list[int] = field(default_factory=list)
 
 
+TOUCH_AFTER_SECONDS: Final = (2.0, 10.0, 60.0)
+"""Airflow takes a file for changed when its time is later than the *end* of its last reading. So it overlooks one that was
+written while it was being read; a file is given a new time some seconds later, until no reading can have lasted so long."""
+
+
 class ShardFolder:
     """One folder of DAG files."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._written: dict[Path, list[float]] = {}
 
     def read_note(self) -> Note:
         """The note; an empty one when there is none, or a damaged one."""
@@ -66,7 +76,23 @@ class ShardFolder:
             path.unlink(missing_ok=True)
             return existed
         lines = "".join(f"        {definition.to_json()!r},\n" for definition in definitions)
-        return replace_file(path, _SHARD.replace("{lines}", lines))
+        changed = replace_file(path, _SHARD.replace("{lines}", lines))
+        if changed:
+            now = time.monotonic()
+            self._written[path] = [now + seconds for seconds in TOUCH_AFTER_SECONDS]
+        return changed
+
+    def touch_written(self) -> None:
+        """Give files a new time that were written a while ago; see TOUCH_AFTER_SECONDS."""
+        now = time.monotonic()
+        for path, moments in list(self._written.items()):
+            later = [moment for moment in moments if moment > now]
+            if len(later) < len(moments):
+                with suppress(FileNotFoundError):
+                    os.utime(path)
+                self._written[path] = later
+            if not later:
+                del self._written[path]
 
     def holds(self, shard: int, record_id: int) -> bool:
         """Whether the file of a shard has this record."""
@@ -75,9 +101,32 @@ class ShardFolder:
         except FileNotFoundError:
             return False
 
-    def write_stub(self, shard: int, *, size: int, version: int) -> None:
-        """Write a file that asks the database for its records when it is read."""
-        replace_file(self.path / shard_name(shard), _STUB.format(shard=shard, size=size, version=version))
+    def write_stubs(self, shards: Iterable[int], *, size: int, version: int) -> None:
+        """Make the folder, with files that ask the database for their records when they are read."""
+        with self._made_at_once() as draft:
+            for shard in shards:
+                (draft / shard_name(shard)).write_text(_STUB.format(shard=shard, size=size, version=version))
+
+    def copy_to(self, target: Path) -> None:
+        """Make a folder with the same files; nothing happens when it is there already."""
+        if target.exists():
+            return
+        with ShardFolder(target)._made_at_once() as draft:
+            for path in self.path.glob("pyapi_*.py"):
+                os.link(path, draft / path.name)  # a file is only ever replaced, never changed
+
+    @contextmanager
+    def _made_at_once(self) -> Iterator[Path]:
+        """A draft that becomes this folder when it is complete; unless somebody was quicker."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", dir=self.path.parent))
+        try:
+            draft.chmod(0o755)
+            yield draft
+            with suppress(OSError):
+                draft.rename(self.path)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
 
     def keep_only(self, shards: Iterable[int]) -> None:
         """Remove the files of all other shards."""

@@ -29,14 +29,19 @@ class RecordOperator(BaseOperator):  # type: ignore[misc]
     def execute(self, context: Any) -> None:
         """Check that it may run, and run it."""
         settings = KitSettings.load()
-        with database.patient_connect(settings) as connection:
-            status = database.current_status(connection, self.record_id)
-            config = database.config_of(connection, self.record_id, self.revision)
+        status, config = database.patiently(settings, self._look)
         if status is None:
             raise AirflowFailException(f"Record {self.record_id} was deleted.")
         if status != "active" and context["dag_run"].run_type not in _STARTED_BY_PEOPLE:
             raise AirflowSkipException(f"Record {self.record_id} is {status}.")
         run_config(config if isinstance(config, dict) else {}, context, prefixes=settings.task_prefixes)
+
+    def _look(self, connection: Any) -> tuple[str | None, Any]:
+        """The status of right now, and the config that this run has."""
+        return (
+            database.current_status(connection, self.record_id),
+            database.config_of(connection, self.record_id, self.revision),
+        )
 
 
 def run_config(config: dict[str, Any], context: Any, *, prefixes: tuple[str, ...]) -> None:

@@ -195,7 +195,7 @@ async def test_constraints_have_the_names_of_the_models(migrated: AsyncEngine) -
 CHANGES = [
     "ALTER TABLE pyapi_users DROP COLUMN full_name",
     "ALTER TABLE pyapi_data_records ADD COLUMN priority integer",
-    "ALTER TABLE pyapi_data_records ALTER name TYPE varchar(200)",
+    "ALTER TABLE pyapi_sessions ALTER end_reason TYPE varchar(200)",
     "ALTER TABLE pyapi_users ALTER email DROP NOT NULL",
     "ALTER TABLE pyapi_data_records ALTER status SET DEFAULT 'pending'",
     "DROP INDEX ix_pyapi_data_records_created_at_id",
