@@ -46,8 +46,8 @@ class Note:
 
 
 TOUCH_AFTER_SECONDS: Final = (2.0, 10.0, 60.0)
-"""Airflow takes a file for changed when its time is later than the *end* of its last reading. So it overlooks one that was
-written while it was being read; a file is given a new time some seconds later, until no reading can have lasted so long."""
+"""Airflow takes a file for changed when its time is later than the *end* of its last reading, and so overlooks one that
+was written meanwhile. A file is given a new time some seconds later, until no reading can have lasted so long."""
 
 
 class ShardFolder:
