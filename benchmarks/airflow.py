@@ -21,7 +21,7 @@ from benchmarks.server import Service, cpu_seconds_of, running_service
 from tests.airflow.running import RunningAirflow
 
 ROUNDS = 8
-SETTLE_SECONDS = 20
+SETTLE_SECONDS = 90
 IDLE_SECONDS = 60
 POLL_SECONDS = 0.05
 PATIENCE_SECONDS = 300
