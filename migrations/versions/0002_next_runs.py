@@ -23,6 +23,21 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path FROM CURRENT AS $$
 $$
 """
 
+# The part of a config that is a rule, as an object, null where a key is missing; what is no object stays as it is. The
+# keys are those of pyapi.schedules.rules.RULE_KEYS. The config is unpacked once, however large it is.
+RULE = """
+CREATE FUNCTION pyapi_rule(config jsonb) RETURNS jsonb
+LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path FROM CURRENT AS $$
+    SELECT CASE WHEN jsonb_typeof(config) <> 'object' THEN config
+    ELSE (
+        SELECT to_jsonb(rule) FROM jsonb_to_record(config) AS rule (
+            schedule jsonb, timezone jsonb, start_date jsonb, end_date jsonb, catchup jsonb, paused_until jsonb,
+            max_active_runs jsonb, retry_count jsonb, retries jsonb, retry_delay_seconds jsonb,
+            execution_timeout_seconds jsonb, tags jsonb))
+    END
+$$
+"""
+
 # PyAPI computes what is derived from a schedule and says so in `pyapi.schedules_computed`. Nobody else writes the
 # derived columns: they stay or, when what they are derived from changes, are emptied, and PyAPI fills them in a moment
 # later.
@@ -30,9 +45,9 @@ PREPARE_RECORD = """
 CREATE OR REPLACE FUNCTION pyapi_prepare_record() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 DECLARE
-    -- Anybody may set a parameter, so it counts only from a role that owns these tables anyway.
+    -- Anybody may set a parameter, so it counts only from a role that PyAPI itself could be: one that may end sessions.
     computed boolean := coalesce(current_setting('pyapi.schedules_computed', true), '') = 'true'
-        AND pg_has_role(session_user, current_user, 'MEMBER');
+        AND has_table_privilege(session_user, 'pyapi_sessions', 'UPDATE');
 BEGIN
     IF TG_OP = 'INSERT' THEN
         -- An id that was used before goes on counting where it stopped.
@@ -78,48 +93,14 @@ BEGIN
 END $$
 """
 
-WRITE_REVISION = """
-CREATE OR REPLACE FUNCTION pyapi_write_revision() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
-DECLARE
-    actor_id text := nullif(current_setting('pyapi.actor_id', true), '');
-    actor_name text := nullif(current_setting('pyapi.actor_name', true), '');
-    record pyapi_data_records;
-    number integer;
-BEGIN
-    IF TG_OP = 'DELETE' THEN
-        record := OLD;
-        number := OLD.revision + 1;
-    ELSIF TG_OP = 'UPDATE' AND NEW.revision = OLD.revision THEN
-        RETURN NULL;
-    ELSE
-        record := NEW;
-        number := NEW.revision;
-    END IF;
-    PERFORM pg_advisory_xact_lock(hashtextextended('pyapi_data_revisions.change_id', 0));
-    INSERT INTO pyapi_data_revisions
-        (record_id, revision, change_id, change_kind, changed_at, changed_by, changed_by_name, state)
-    VALUES (
-        record.id,
-        number,
-        nextval('pyapi_data_change_id_seq'),
-        CASE TG_OP WHEN 'INSERT' THEN 'created' WHEN 'UPDATE' THEN 'updated' ELSE 'deleted' END,
-        CASE TG_OP WHEN 'DELETE' THEN clock_timestamp() ELSE record.updated_at END,
-        actor_id::integer,
-        coalesce(actor_name, 'role:' || session_user),
-        -- What is derived is no part of a state.
-        to_jsonb(record) - 'next_run_at' - 'schedule_summary'
-    );
-    RETURN NULL;
-END $$
-"""
-
 
 def upgrade() -> None:
     op.execute(first().SEARCH_PATH)
     add_columns()
-    for statement in (TIMING, PREPARE_RECORD, WRITE_REVISION):
+    for statement in (TIMING, RULE, PREPARE_RECORD):
         op.execute(statement)
+    # What is derived is no part of a state.
+    replace_write_revision("to_jsonb(record) - 'next_run_at' - 'schedule_summary'")
 
 
 def add_columns() -> None:
@@ -150,11 +131,17 @@ def add_columns() -> None:
 
 def downgrade() -> None:
     op.execute(first().SEARCH_PATH)
-    for statement in (first().PREPARE_RECORD, first().WRITE_REVISION):
-        op.execute(statement.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION"))
-    op.execute("DROP FUNCTION pyapi_timing(text, jsonb)")
+    op.execute(first().PREPARE_RECORD.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION"))
+    replace_write_revision("to_jsonb(record)")
+    op.execute("DROP FUNCTION pyapi_timing(text, jsonb), pyapi_rule(jsonb)")
     for column in ("schedule_summary", "next_run_at", "scheduled_since"):
         op.drop_column("pyapi_data_records", column)
+
+
+def replace_write_revision(state: str) -> None:
+    """Let the trigger of revisions keep another part of the row."""
+    statement = first().WRITE_REVISION.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION")
+    op.execute(statement.replace("to_jsonb(record)", state))
 
 
 def first() -> Any:

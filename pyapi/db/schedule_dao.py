@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, func, literal_column, or_, select, text
+from sqlalchemy import ColumnElement, func, or_, select, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from pyapi.db.models import SORTED_NEXT_RUN, DataRecord
 from pyapi.enums import RecordStatus
-from pyapi.schedules.rules import RULE_KEYS
 
 
 class DueRow(NamedTuple):
@@ -40,15 +39,8 @@ class Derived(NamedTuple):
     schedule_summary: dict[str, Any]
 
 
-# The part of a config that is a rule, as an object; null where a key is missing. What is no object stays as it is. A
-# config may have megabytes: it is unpacked once, and stays in the database.
-_RULE: ColumnElement[Any] = literal_column(
-    "CASE WHEN jsonb_typeof(config) <> 'object' THEN config ELSE"  # noqa: S608  (the words are ours)
-    " (SELECT to_jsonb(rule) FROM jsonb_to_record(config) AS rule ({})) END".format(
-        ", ".join(f"{key} jsonb" for key in RULE_KEYS)
-    ),
-    JSONB(),
-)
+# The part of a config that is a rule: the rest may have megabytes, and stays in the database.
+_RULE: ColumnElement[Any] = func.pyapi_rule(DataRecord.config, type_=JSONB)
 _COMPUTED = text("SELECT set_config('pyapi.schedules_computed', 'true', true)")
 """Without this a trigger puts the derived columns back."""
 _DERIVE = text("""

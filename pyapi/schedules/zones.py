@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_NAIVE_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  (a clock on a wall)
+_NAIVE_EPOCH: Final = EPOCH.replace(tzinfo=None)  # a clock on a wall
 _SECOND: Final = timedelta(seconds=1)
 # Two changes of one zone are weeks apart: Morocco's pause for Ramadan is the shortest.
 _STEP: Final = 2 * 86_400

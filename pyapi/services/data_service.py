@@ -36,10 +36,9 @@ from pyapi.services.auth_service import Caller
 from pyapi.services.schedule_service import (
     Clock,
     at_pointer,
+    derive,
     next_run_times,
-    outlook_of,
     schedule_fields,
-    summary_of,
     timing_of,
     utc_now,
 )
@@ -188,12 +187,8 @@ class DataService:
 
     def _derived(self, status: str, config: Any, *, since: datetime) -> dict[str, Any]:
         """The columns that follow from status and config."""
-        found = outlook_of(status, config, since)
-        return {
-            "scheduled_since": since,
-            "next_run_at": found.next_run(after=self._now),
-            "schedule_summary": summary_of(found),
-        }
+        next_run_at, summary = derive(status, config, since=since, now=self._now)
+        return {"scheduled_since": since, "next_run_at": next_run_at, "schedule_summary": summary}
 
     def _view(self, row: RecordRow) -> DataRead | DataSummary:
         if self._caller is not None:

@@ -11,7 +11,7 @@ import structlog
 
 from pyapi.db.schedule_dao import Derived, DueRow, ScheduleDAO
 from pyapi.exceptions import DatabaseUnavailable
-from pyapi.services.schedule_service import READER, Clock, outlook_of, summary_of, utc_now
+from pyapi.services.schedule_service import READER, Clock, derive, utc_now
 
 BATCH: Final = 200
 """Rows of one transaction."""
@@ -77,13 +77,18 @@ class ScheduleKeeper:
 
     async def catch_up(self) -> float:
         """Bring all records that are due up to date; answers for how many seconds there is nothing to do."""
+        done: set[int] = set()
         while True:
             async with self._schedules() as schedules:
                 now = self._clock()
                 rows = await schedules.lock_due(now, most=self._batch)
                 if not rows:
                     return _pause(await schedules.next_due(), now)
+                if done.issuperset(row.id for row in rows):
+                    # Due again at once, or not taken: whatever it is, it must not become a busy loop.
+                    return LONGEST_SLEEP
                 await schedules.derive(await _derive(rows, now))
+                done.update(row.id for row in rows)
 
 
 async def _derive(rows: Sequence[DueRow], now: datetime) -> list[Derived]:
@@ -99,8 +104,7 @@ async def _derive(rows: Sequence[DueRow], now: datetime) -> list[Derived]:
 
 
 def _derived(row: DueRow, now: datetime) -> Derived:
-    found = outlook_of(row.status, row.config, row.scheduled_since)
-    return Derived(row.id, found.next_run(after=now), summary_of(found))
+    return Derived(row.id, *derive(row.status, row.config, since=row.scheduled_since, now=now))
 
 
 def _pause(due: datetime | None, now: datetime) -> float:

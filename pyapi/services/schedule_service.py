@@ -23,6 +23,8 @@ from pyapi.schemas.schedule_schemas import RunTime, SchedulePreview, SchedulePre
 READER: Final = "1 " + " ".join(version(package) for package in ("croniter", "cron-descriptor", "tzdata"))
 """Who has read a schedule: what another version has read is read again. Count up when `pyapi.schedules` changes."""
 
+UNREADABLE: Final = "This config cannot be read."
+
 _SHOWN_RUNS: Final = 5
 _MINUTE: Final = timedelta(minutes=1)
 
@@ -44,7 +46,7 @@ def outlook_of(status: str, config: object, since: datetime) -> Outlook:
     except Exception:
         # No row may be the reason that others cannot be read; a row may hold what nobody has thought of.
         log.exception("schedules.unreadable")
-        return Outlook(None, [FieldError("This config cannot be read.", "")], is_active)
+        return Outlook(None, [FieldError(UNREADABLE, "")], is_active)
 
 
 def timing_of(status: str, config: object) -> object:
@@ -68,12 +70,22 @@ def summary_of(found: Outlook) -> dict[str, Any]:
     }
 
 
+def derive(status: str, config: object, *, since: datetime, now: datetime) -> tuple[datetime | None, dict[str, Any]]:
+    """The next run of a record, and its summary: the columns that follow from the others."""
+    try:
+        found = outlook_of(status, config, since)
+        return found.next_run(after=now), summary_of(found)
+    except Exception:
+        # As above: what cannot be computed for one row must not stop the list, or the keeper, for all.
+        log.exception("schedules.unreadable")
+        return None, {"reader": READER, "error": UNREADABLE}
+
+
 def schedule_fields(row: RecordRow, *, now: datetime, language: Language) -> dict[str, Any]:
     """The `ScheduleFields` of a record: as they are kept or, when those are of yesterday, read again."""
     summary, next_run_at = row.schedule_summary, row.next_run_at
     if summary is None or (next_run_at is not None and next_run_at <= now):
-        found = outlook_of(row.status, row.config, row.scheduled_since)
-        summary, next_run_at = summary_of(found), found.next_run(after=now)
+        next_run_at, summary = derive(row.status, row.config, since=row.scheduled_since, now=now)
     until = datetime.fromisoformat(summary["paused_until"]) if "paused_until" in summary else None
     return {
         "schedule_description": summary.get(language),

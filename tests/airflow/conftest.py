@@ -15,7 +15,7 @@ import pytest
 
 from tests.airflow.running import INSTALL_SECONDS, PROJECT, RunningAirflow, airflow_environment
 from tests.conftest import NewDatabase
-from tests.e2e.conftest import RunningServer
+from tests.e2e.conftest import RunningServer, server_on
 
 
 @pytest.fixture(scope="session")
@@ -92,11 +92,8 @@ async def shared_database(new_database: NewDatabase) -> str:
 @pytest.fixture(scope="session")
 def pyapi(shared_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """A PyAPI on that database."""
-    settings = {"DATABASE_URL": shared_database, "PYAPI_PASSWORD_HASH_ROUNDS": "4"}
-    server = RunningServer(tmp_path_factory.mktemp("pyapi") / "server", settings)
-    server.wait_until_live()
-    yield server
-    server.clean_up()
+    with server_on(shared_database, tmp_path_factory.mktemp("pyapi") / "server") as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import asyncpg  # type: ignore[import-untyped]
+import asyncpg
 import httpx
 import pytest
 
@@ -62,6 +62,12 @@ def every_minute(owner: httpx.Client, airflow: RunningAirflow) -> dict[str, Any]
     body = {"name": "每分鐘", "config": {"schedule": "* * * * *", "timezone": "Asia/Taipei"}}
     record: dict[str, Any] = owner.post("/api/data/", json=body).json()
     return record
+
+
+def is_in_files(airflow: RunningAirflow, record_id: int) -> bool:
+    """Whether one of the files that Airflow reads has the record."""
+    files = (airflow.folder / "bundles" / "pyapi" / "current").glob("*.py")
+    return any(f'"record_id": {record_id},' in path.read_text() for path in files)
 
 
 # --- In force ---------------------------------------------------------------------------------------------------------
@@ -149,9 +155,7 @@ def test_what_left_goes_from_the_files_when_nothing_runs(
     record_id = post(schedule="0 9 * * *")
     in_force(record_id, timetable_summary="0 9 * * *")
     owner.delete(f"/api/data/{record_id}").raise_for_status()
-    files = airflow.folder / "bundles" / "pyapi" / "current"
-    wanted = f'"record_id": {record_id},'
-    airflow.wait_for(lambda: all(wanted not in path.read_text() for path in files.glob("*.py")), 60)
+    airflow.wait_for(lambda: not is_in_files(airflow, record_id), 60)
 
 
 def test_an_unchanged_record_keeps_its_version(
@@ -188,6 +192,14 @@ async def test_a_wrong_row_is_a_dag_that_says_why(
     assert {tag["name"] for tag in dag["tags"]} == {"pyapi", "pyapi-invalid"}
     assert dag["doc_md"].startswith("**Not scheduled.**")
     assert airflow.get("importErrors")["import_errors"] == []
+
+
+async def test_a_wrong_row_that_was_deleted_goes(by_sql: Any, in_force: InForce, airflow: RunningAirflow) -> None:
+    query = "INSERT INTO pyapi_data_records (name, config) VALUES ('wrong', '{\"schedule\": \"x\"}') RETURNING id"
+    record_id = await by_sql.fetchval(query)
+    in_force(record_id, timetable_summary=None)
+    await by_sql.execute("DELETE FROM pyapi_data_records WHERE id = $1", record_id)
+    airflow.wait_for(lambda: not is_in_files(airflow, record_id), 60)
 
 
 async def test_dags_outlive_a_database_that_does_not_answer(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import asyncpg  # type: ignore[import-untyped]
+import asyncpg
 import httpx
 import pytest
 
@@ -348,8 +348,14 @@ async def shared_database(new_database: NewDatabase) -> str:
 @pytest.fixture(scope="session")
 def shared_server(shared_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """Two workers on a database of their own, for all tests that leave them as they are."""
-    settings = {"DATABASE_URL": shared_database, "PYAPI_WORKERS_COUNT": "2", "PYAPI_PASSWORD_HASH_ROUNDS": "4"}
-    server = RunningServer(tmp_path_factory.mktemp("shared") / "server", settings)
+    with server_on(shared_database, tmp_path_factory.mktemp("shared") / "server", PYAPI_WORKERS_COUNT="2") as server:
+        yield server
+
+
+@contextlib.contextmanager
+def server_on(database_url: str, folder: Path, **settings: str) -> Iterator[RunningServer]:
+    """A server on a database, live as long as the block."""
+    server = RunningServer(folder, {"DATABASE_URL": database_url, "PYAPI_PASSWORD_HASH_ROUNDS": "4", **settings})
     try:
         yield server.wait_until_live()
     finally:

@@ -4,7 +4,7 @@ import ssl
 from decimal import Decimal
 from typing import Any
 
-import asyncpg  # type: ignore[import-untyped]
+import asyncpg
 import pytest
 from sqlalchemy import exc, make_url
 

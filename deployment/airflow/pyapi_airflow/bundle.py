@@ -27,7 +27,7 @@ _LOOK_AFTER_LEAVING_SECONDS = 10.0
 _KEPT_VERSIONS = 50
 
 
-class PyapiDagBundle(BaseDagBundle):  # type: ignore[misc]
+class PyapiDagBundle(BaseDagBundle):
     """Data records of PyAPI as DAG files.
 
     Without a version it follows the records: each refresh asks the database for the number of the newest change, and
@@ -93,7 +93,7 @@ class PyapiDagBundle(BaseDagBundle):  # type: ignore[misc]
         folder = self._folder
         folder.touch_written()
         note = folder.read_note()
-        writer = f"{installed('pyapi-airflow')} {settings.shard_size}"
+        writer = f"{installed('pyapi-airflow')} {settings.shard_size} {settings.web_url}"
         leaving_due = bool(note.leaving) and time.monotonic() > self._looked_at + _LOOK_AFTER_LEAVING_SECONDS
         with database.connect(settings) as connection:
             version = database.change_counter(connection)

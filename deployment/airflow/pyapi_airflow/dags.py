@@ -1,5 +1,6 @@
 """Makes DAGs of definitions. One that cannot be made becomes a DAG without schedule that says why; no other notices."""
 
+import re
 from collections.abc import Iterable, MutableMapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -25,6 +26,12 @@ def dag_id_of(record_id: int) -> str:
     return f"pyapi_{record_id}"
 
 
+def wanted_record() -> int | None:
+    """The record whose DAG a task's process looks for; None in the DAG processor, which looks for all."""
+    found = re.fullmatch(r"pyapi_(\d+)", get_parsing_context().dag_id or "")
+    return int(found[1]) if found else None
+
+
 def make_dags(namespace: MutableMapping[str, Any], lines: Iterable[str]) -> None:
     """Put the DAGs of a file's definitions into its namespace; of a task's process, only the one that it runs."""
     put_dags(namespace, map(DagDefinition.from_json, lines))
@@ -33,9 +40,9 @@ def make_dags(namespace: MutableMapping[str, Any], lines: Iterable[str]) -> None
 def make_dags_of_version(namespace: MutableMapping[str, Any], *, shard: int, size: int, version: int) -> None:
     """The same for records as they were at a change. A task's process reads its one record."""
     first, last = shard * size, shard * size + size - 1
-    wanted = get_parsing_context().dag_id
+    wanted = wanted_record()
     if wanted is not None:
-        first = last = int(wanted.removeprefix("pyapi_"))
+        first = last = wanted
     # Airflow gives a file 30 seconds.
     settings = replace(KitSettings.load(), patience_seconds=_PARSE_PATIENCE_SECONDS)
     found = database.patiently(settings, partial(database.states, first=first, last=last, version=version))
@@ -44,11 +51,10 @@ def make_dags_of_version(namespace: MutableMapping[str, Any], *, shard: int, siz
 
 def put_dags(namespace: MutableMapping[str, Any], definitions: Iterable[DagDefinition]) -> None:
     """Put the DAGs into a namespace, where Airflow finds them; of a task's process, only the one that it runs."""
-    wanted = get_parsing_context().dag_id
+    wanted = wanted_record()
     for definition in definitions:
-        dag_id = dag_id_of(definition.record_id)
-        if wanted in {None, dag_id}:
-            namespace[dag_id] = make_dag(definition)
+        if wanted in {None, definition.record_id}:
+            namespace[dag_id_of(definition.record_id)] = make_dag(definition)
 
 
 def make_dag(definition: DagDefinition) -> DAG:

@@ -11,7 +11,6 @@ import psycopg
 from psycopg.rows import namedtuple_row
 from psycopg.types.json import set_json_loads
 
-from pyapi.schedules.rules import RULE_KEYS
 from pyapi_airflow.settings import KitSettings
 
 DatabaseError = psycopg.Error
@@ -36,16 +35,14 @@ class StoredState(NamedTuple):
 
 
 _COUNTER = "SELECT pyapi_change_counter()"
-_RULE = ", ".join(f"{key} jsonb" for key in RULE_KEYS)
-_STATES = f"""
+_STATES = """
     SELECT DISTINCT ON (s.record_id)
         s.record_id, s.revision, s.change_id, s.change_kind, s.changed_at, r.owner, s.state - 'config',
-        CASE WHEN jsonb_typeof(s.state -> 'config') <> 'object' THEN s.state -> 'config'
-             ELSE (SELECT to_jsonb(rule) FROM jsonb_to_record(s.state -> 'config') AS rule ({_RULE})) END
+        pyapi_rule(s.state -> 'config')
     FROM pyapi_data_revisions s LEFT JOIN pyapi_records_v1 r ON r.id = s.record_id
     WHERE s.record_id BETWEEN %(first)s AND %(last)s AND s.change_id <= %(version)s
     ORDER BY s.record_id, s.change_id DESC
-"""  # noqa: S608  (the words are ours)
+"""
 _SHARDS = """
     SELECT DISTINCT record_id / %(size)s AS shard FROM pyapi_data_revisions
     WHERE change_id > %(after)s AND change_id <= %(version)s ORDER BY shard

@@ -45,7 +45,7 @@ class DagDefinition:
     @property
     def has_left(self) -> bool:
         """Airflow schedules it no more, and its DAG may go when no run is left."""
-        return self.error is None and self.status != _ACTIVE
+        return self.status != _ACTIVE
 
     def to_json(self) -> str:
         """One line, the same for the same definition."""

@@ -113,7 +113,10 @@ class ShardFolder:
             return
         with ShardFolder(target)._made_at_once() as draft:
             for path in self.path.glob("pyapi_*.py"):
-                os.link(path, draft / path.name)  # a file is only ever replaced, never changed
+                try:
+                    os.link(path, draft / path.name)  # a file is only ever replaced, never changed
+                except OSError:  # not every file system has links
+                    shutil.copy2(path, draft / path.name)
 
     @contextmanager
     def _made_at_once(self) -> Iterator[Path]:

@@ -12,10 +12,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import get_parsing_context
-
 from pyapi_airflow import database
-from pyapi_airflow.dags import put_dags
+from pyapi_airflow.dags import put_dags, wanted_record
 from pyapi_airflow.definitions import DagDefinition, define
 from pyapi_airflow.files import replace_file
 from pyapi_airflow.settings import KitSettings, NotConfigured
@@ -30,8 +28,8 @@ _LAST_ID = 2**31 - 1
 
 def make_all_dags(namespace: MutableMapping[str, Any], *, snapshot: Path) -> None:
     """Put the DAGs of all records into a file's namespace; as they last were while the database is away."""
-    wanted = get_parsing_context().dag_id
-    first, last = (0, _LAST_ID) if wanted is None else (int(wanted.removeprefix("pyapi_")),) * 2
+    wanted = wanted_record()
+    first, last = (0, _LAST_ID) if wanted is None else (wanted, wanted)
     try:
         definitions = _read(first, last)
     except (NotConfigured, database.DatabaseError) as error:
@@ -39,8 +37,16 @@ def make_all_dags(namespace: MutableMapping[str, Any], *, snapshot: Path) -> Non
         definitions = _load(snapshot)
     else:
         if wanted is None:
-            replace_file(snapshot, json.dumps([asdict(definition) for definition in definitions]))
+            _save(snapshot, definitions)
     put_dags(namespace, definitions)
+
+
+def _save(snapshot: Path, definitions: list[DagDefinition]) -> None:
+    """Keep them for later. A folder that cannot be written must not be the end of all DAGs."""
+    try:
+        replace_file(snapshot, json.dumps([asdict(definition) for definition in definitions]))
+    except OSError as error:
+        log.warning("The snapshot of the data records cannot be written: %s", error)
 
 
 def _read(first: int, last: int) -> list[DagDefinition]:
@@ -55,5 +61,5 @@ def _read(first: int, last: int) -> list[DagDefinition]:
 def _load(snapshot: Path) -> list[DagDefinition]:
     try:
         return [DagDefinition(**values) for values in json.loads(snapshot.read_text())]
-    except (FileNotFoundError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError):
         return []

@@ -12,7 +12,7 @@ from pyapi_airflow.settings import KitSettings
 _STARTED_BY_PEOPLE = {"manual"}
 
 
-class RecordOperator(BaseOperator):  # type: ignore[misc]
+class RecordOperator(BaseOperator):
     """Runs one record as a revision has it, credentials read at this moment and kept nowhere.
 
     A record that was switched off a second ago is skipped when Airflow started the run by itself; one that was deleted

@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pyapi.db.engine import Database
+from pyapi.schedules.rules import RULE_KEYS, TIME_KEYS
 from tests.integration.conftest import PASSWORD, log_in
 from tests.integration.db.conftest import NewEngine, NewRole
 
@@ -327,15 +328,38 @@ async def test_a_role_that_may_only_write_records_writes_revisions(
     ]
 
 
+WRITE_DERIVED = (
+    "SET LOCAL pyapi.schedules_computed = 'true'",
+    """
+    INSERT INTO pyapi_data_records (name, next_run_at, schedule_summary) VALUES ('x', now(), '{}')
+    RETURNING schedule_summary IS NOT NULL AND next_run_at IS NOT NULL
+    """,
+)
+
+
 async def test_that_role_cannot_write_what_follows_from_a_schedule(writer: AsyncEngine) -> None:
     """Whoever may set a parameter is not yet PyAPI: what it says of a row would fail every list that has it."""
-    row = await write(
-        writer,
-        "SET LOCAL pyapi.schedules_computed = 'true'",
-        "INSERT INTO pyapi_data_records AS r (name, next_run_at, schedule_summary) VALUES ('x', now(), '[]')"
-        " RETURNING jsonb_build_array(next_run_at, schedule_summary)",
-    )
-    assert row == [None, None]
+    assert await write(writer, *WRITE_DERIVED) is False
+
+
+async def test_pyapi_can_write_it_without_owning_the_tables(committing: AsyncEngine, writer: AsyncEngine) -> None:
+    """Where an owner migrates, and the service runs as another role."""
+    await write(committing, f"GRANT UPDATE ON pyapi_sessions TO {writer.url.username}")
+    assert await write(writer, *WRITE_DERIVED) is True
+
+
+async def test_functions_and_code_have_the_same_keys(committing: AsyncEngine) -> None:
+    keys = "SELECT jsonb_agg(key) FROM jsonb_object_keys(pyapi_rule('{}')) AS key"
+    assert sorted(await write(committing, keys)) == sorted(RULE_KEYS)
+    timing = "SELECT pyapi_timing('active', CAST(:config AS jsonb))"
+    found = await write(committing, timing, config=json.dumps({key: key for key in RULE_KEYS}))
+    assert found == [True, *TIME_KEYS]
+
+
+@pytest.mark.parametrize("config", ["[1, {}]", '"x"', "null", '{"schedule": null, "other": 1}'])
+async def test_what_is_no_object_stays_as_it_is(committing: AsyncEngine, config: str) -> None:
+    found = await write(committing, "SELECT pyapi_rule(CAST(:config AS jsonb))", config=config)
+    assert found == (dict.fromkeys(RULE_KEYS) if config.startswith("{") else json.loads(config))
 
 
 @pytest.mark.parametrize(

@@ -392,3 +392,20 @@ async def test_it_ends_when_cancelled(records: AsyncEngine, transactions: Transa
     async with running(transactions) as task:
         await asyncio.wait_for(transactions.done.wait(), LONG_SECONDS)
     assert task.cancelled()
+
+
+async def test_rows_that_are_not_taken_are_no_busy_loop(records: AsyncEngine, transactions: Transactions) -> None:
+    """As with a role that may not write what is derived."""
+    await due(records)
+
+    class Refused(ScheduleDAO):
+        async def derive(self, rows: Sequence[Derived]) -> None:
+            transactions.derived.extend(row.id for row in rows)
+
+    @asynccontextmanager
+    async def open_refused() -> AsyncIterator[ScheduleDAO]:
+        async with transaction(transactions.database.transactions) as session:
+            yield Refused(session)
+
+    pause = await asyncio.wait_for(ScheduleKeeper(open_refused, clock=lambda: NOON).catch_up(), LONG_SECONDS)
+    assert (pause, len(transactions.derived)) == (LONGEST_SLEEP, 1)
