@@ -1,7 +1,7 @@
 """What Airflow needs to know of a record to make its DAG: plain values, and no credential among them."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -54,7 +54,13 @@ class DagDefinition:
     @classmethod
     def from_json(cls, text: str) -> Self:
         """What `to_json` has written."""
-        return cls(**json.loads(text))
+        return cls.from_values(json.loads(text))
+
+    @classmethod
+    def from_values(cls, values: dict[str, Any]) -> Self:
+        """The values of the fields, maybe as another release of the kit has written them: what is not known is left."""
+        known = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in values.items() if name in known})
 
 
 def define(stored: StoredState, *, web_url: str | None = None) -> DagDefinition:

@@ -60,6 +60,6 @@ def _read(first: int, last: int) -> list[DagDefinition]:
 
 def _load(snapshot: Path) -> list[DagDefinition]:
     try:
-        return [DagDefinition(**values) for values in json.loads(snapshot.read_text())]
+        return [DagDefinition.from_values(values) for values in json.loads(snapshot.read_text())]
     except (OSError, ValueError, TypeError):
         return []
