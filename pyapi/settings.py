@@ -87,6 +87,19 @@ class Settings(BaseSettings):
         10, ge=1, le=200, description="Connections each worker may keep: workers x this is the most PostgreSQL sees."
     )
     password_hash_rounds: int = Field(12, ge=4, le=16, description="Cost of bcrypt, as a power of two.")
+    airflow_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/@?#]+[^\s@?#]*$",
+        description="Address of Airflow, for runs and what it has of each record; without it neither is known.",
+        examples=["http://localhost:8080"],
+    )
+    airflow_username: str | None = Field(None, description="PyAPI's account in Airflow.", examples=["pyapi"])
+    airflow_password: SecretStr | None = Field(
+        None, description="Its password.", examples=["the-password-of-that-account"]
+    )
+    airflow_token: SecretStr | None = Field(
+        None, description="An access token for Airflow, instead of name and password.", examples=["a-jwt-of-airflow"]
+    )
 
     not_prefixed: ClassVar[frozenset[str]] = frozenset({"database_url", "secret_key"})
 
@@ -97,7 +110,7 @@ class Settings(BaseSettings):
         Raises ConfigurationError with one line for each bad setting; values are never repeated.
         """
         try:
-            return cls(**overrides)
+            settings = cls(**overrides)
         except ValidationError as error:
             lines = [
                 f"{variable_name(str(item['loc'][0]))}: {item['msg']}" for item in error.errors(include_input=False)
@@ -105,6 +118,16 @@ class Settings(BaseSettings):
             raise ConfigurationError("\n".join(lines)) from None
         except UnicodeDecodeError:
             raise ConfigurationError(".env is not UTF-8 text: save it in that encoding.") from None
+        settings._require_airflow_account()
+        return settings
+
+    def _require_airflow_account(self) -> None:
+        by_name = self.airflow_username is not None and self.airflow_password is not None
+        if self.airflow_url is not None and not by_name and self.airflow_token is None:
+            raise ConfigurationError(
+                "PYAPI_AIRFLOW_URL needs an account: set PYAPI_AIRFLOW_USERNAME and PYAPI_AIRFLOW_PASSWORD, or"
+                " PYAPI_AIRFLOW_TOKEN."
+            )
 
     def require_safe(self) -> None:
         """Raise ConfigurationError when production would run with an unsafe setting."""

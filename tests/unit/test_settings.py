@@ -47,6 +47,9 @@ EFFECTS = [
     ("PYAPI_MIGRATE_ON_START", "false", "migrate_on_start", False),
     ("PYAPI_DATABASE_POOL_SIZE", "3", "database_pool_size", 3),
     ("PYAPI_PASSWORD_HASH_ROUNDS", "13", "password_hash_rounds", 13),
+    ("PYAPI_AIRFLOW_USERNAME", "pyapi", "airflow_username", "pyapi"),
+    ("PYAPI_AIRFLOW_PASSWORD", "sesame", "airflow_password", SecretStr("sesame")),
+    ("PYAPI_AIRFLOW_TOKEN", "e.y.J", "airflow_token", SecretStr("e.y.J")),
 ]
 
 # (variable, bad text); the text stands for a secret that somebody put into the wrong line.
@@ -71,6 +74,8 @@ UNACCEPTABLE = [
     ("PYAPI_MIGRATE_ON_START", "hunter2"),
     ("PYAPI_DATABASE_POOL_SIZE", "hunter2"),
     ("PYAPI_PASSWORD_HASH_ROUNDS", "3"),
+    ("PYAPI_AIRFLOW_URL", "hunter2"),
+    ("PYAPI_AIRFLOW_URL", "http://admin:hunter2@airflow:8080"),
 ]
 
 PRODUCTION = {"PYAPI_ENVIRONMENT": "production", "DATABASE_URL": URL, "SECRET_KEY": GOOD_KEY}
@@ -351,3 +356,24 @@ def test_a_folder_that_cannot_keep_a_key_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("not a folder")
     with pytest.raises(ConfigurationError, match=r"^PYAPI_DATA_DIR: no key can be kept in .+; set SECRET_KEY"):
         keeping(tmp_path / "data").signing_key()
+
+
+# --- Airflow's account ------------------------------------------------------------------------------------------------
+
+AIRFLOW = {"PYAPI_AIRFLOW_URL": "http://localhost:8080"}
+
+
+@pytest.mark.parametrize("account", [{}, {"PYAPI_AIRFLOW_USERNAME": "pyapi"}, {"PYAPI_AIRFLOW_PASSWORD": "sesame"}])
+def test_an_address_of_airflow_needs_an_account(monkeypatch: pytest.MonkeyPatch, account: dict[str, str]) -> None:
+    in_environment(monkeypatch, {**AIRFLOW, **account})
+    with pytest.raises(ConfigurationError, match="PYAPI_AIRFLOW_URL needs an account"):
+        Settings.load()
+
+
+@pytest.mark.parametrize(
+    "account",
+    [{"PYAPI_AIRFLOW_USERNAME": "pyapi", "PYAPI_AIRFLOW_PASSWORD": "sesame"}, {"PYAPI_AIRFLOW_TOKEN": "e.y.J"}],
+)
+def test_an_address_of_airflow_with_an_account(monkeypatch: pytest.MonkeyPatch, account: dict[str, str]) -> None:
+    in_environment(monkeypatch, {**AIRFLOW, **account})
+    assert Settings.load().airflow_url == "http://localhost:8080"
