@@ -47,6 +47,7 @@ EFFECTS = [
     ("PYAPI_MIGRATE_ON_START", "false", "migrate_on_start", False),
     ("PYAPI_DATABASE_POOL_SIZE", "3", "database_pool_size", 3),
     ("PYAPI_PASSWORD_HASH_ROUNDS", "13", "password_hash_rounds", 13),
+    ("PYAPI_AIRFLOW_URL", "https://airflow.example/base", "airflow_url", "https://airflow.example/base"),
     ("PYAPI_AIRFLOW_USERNAME", "pyapi", "airflow_username", "pyapi"),
     ("PYAPI_AIRFLOW_PASSWORD", "sesame", "airflow_password", SecretStr("sesame")),
     ("PYAPI_AIRFLOW_TOKEN", "e.y.J", "airflow_token", SecretStr("e.y.J")),
@@ -120,6 +121,7 @@ def in_environment(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str | N
 def test_a_variable_sets_its_field(
     monkeypatch: pytest.MonkeyPatch, variable: str, text: str, field: str, value: object
 ) -> None:
+    monkeypatch.setenv("PYAPI_AIRFLOW_TOKEN", "e.y.J")  # an address of Airflow needs an account
     monkeypatch.setenv(variable, text)
     assert getattr(Settings.load(), field) == value
 
