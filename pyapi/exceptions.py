@@ -13,12 +13,18 @@ PyAPIError
     ├── PermissionDenied            403
     ├── NotFound                    404
     ├── Conflict                    409
+    │   ├── RecordNotActive         Airflow runs active records only
+    │   ├── RunEnded                there is nothing left to cancel
+    │   ├── RunNotEnded             a run is tried again when it has ended
+    │   └── BackfillConflict        another one of this record is at work, or this one has ended
     ├── PreconditionFailed          412
     ├── PayloadTooLarge             413
     ├── UnsupportedMediaType        415
     ├── ValidationFailed            422
     └── ServiceUnavailable          503
         ├── DatabaseUnavailable     PostgreSQL is away, locked or too slow
+        ├── AirflowUnavailable      Airflow is away, too slow, or does not take PyAPI's account
+        │   └── AirflowNotReady     Airflow has not read the newest revision yet
         └── Busy                    a bounded queue of this process is full
 """
 
@@ -144,6 +150,40 @@ class Conflict(Problem):
     default_detail = "The request conflicts with what is stored."
 
 
+class RecordNotActive(Conflict):
+    """Airflow runs active records only; it has no DAG of others."""
+
+    code = "record_not_active"
+    title = "Record not active"
+    default_detail = (
+        'Airflow runs active records only. Set the status to active; with "schedule": null it runs only by hand.'
+    )
+
+
+class RunEnded(Conflict):
+    """The run is in its final state."""
+
+    code = "run_ended"
+    title = "Run ended"
+    default_detail = "The run has ended already."
+
+
+class RunNotEnded(Conflict):
+    """The run is queued or running."""
+
+    code = "run_not_ended"
+    title = "Run not ended"
+    default_detail = "The run is queued or running. Wait for its end, or cancel it first."
+
+
+class BackfillConflict(Conflict):
+    """Airflow makes one backfill of a DAG at a time, and an ended one cannot be cancelled."""
+
+    code = "backfill_conflict"
+    title = "Backfill conflict"
+    default_detail = "Another backfill of this record is at work. Wait for its end, or cancel it first."
+
+
 class PreconditionFailed(Problem):
     """`If-Match` names another revision than the stored one (RFC 9110, 13.1.1)."""
 
@@ -216,6 +256,23 @@ class DatabaseUnavailable(ServiceUnavailable):
     code = "database_unavailable"
     title = "Database unavailable"
     default_detail = "The database does not answer. Nothing was changed unless you were told so; try again shortly."
+
+
+class AirflowUnavailable(ServiceUnavailable):
+    """Airflow is away, too slow, or does not take PyAPI's account."""
+
+    code = "airflow_unavailable"
+    title = "Airflow unavailable"
+    default_detail = "Airflow does not answer. Records can be read and changed meanwhile; try again shortly."
+    retry_after_seconds = 5
+
+
+class AirflowNotReady(AirflowUnavailable):
+    """Airflow has not read the newest revision of the record yet, and would run an older one."""
+
+    code = "airflow_not_ready"
+    title = "Airflow not ready"
+    default_detail = "Airflow does not have this revision of the record yet; no run was started. Try again shortly."
 
 
 class Busy(ServiceUnavailable):

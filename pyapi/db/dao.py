@@ -14,11 +14,13 @@ from sqlalchemy import (
     false,
     func,
     insert,
+    literal_column,
     or_,
     select,
     text,
     update,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from pyapi.db.meta import contains
@@ -44,6 +46,8 @@ class RecordRow(NamedTuple):
     scheduled_since: datetime
     next_run_at: datetime | None
     schedule_summary: dict[str, Any] | None
+    seen_in_airflow: dict[str, Any]
+    """Rows of the tables `pyapi_airflow_*` as JSON: `link`, `dag`, `run`; each null when nothing is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,17 @@ class OrderKey(NamedTuple):
         return NO_RUN if value is None else value
 
 
-_COLUMNS = tuple(getattr(DataRecord, field) for field in RecordRow._fields)
+# In the same statement: a list must not become slower by a second one.
+_SEEN_IN_AIRFLOW = literal_column(
+    """
+    jsonb_build_object(
+        'link', (SELECT to_jsonb(l) - 'health' FROM pyapi_airflow_link l),
+        'dag', (SELECT to_jsonb(d) FROM pyapi_airflow_dags d WHERE d.record_id = pyapi_data_records.id),
+        'run', (SELECT to_jsonb(x) FROM pyapi_airflow_runs x WHERE x.record_id = pyapi_data_records.id))
+    """,
+    JSONB,
+).label("seen_in_airflow")
+_COLUMNS = tuple(getattr(DataRecord, field, _SEEN_IN_AIRFLOW) for field in RecordRow._fields)
 
 
 class DataRecordDAO:

@@ -1,6 +1,5 @@
 """Makes DAGs of definitions. One that cannot be made becomes a DAG without schedule that says why; no other notices."""
 
-import re
 from collections.abc import Iterable, MutableMapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -10,26 +9,19 @@ from zoneinfo import ZoneInfo
 
 from airflow.sdk import DAG, CronTriggerTimetable, DeltaTriggerTimetable, get_parsing_context
 
+from pyapi.dag_conventions import INVALID_TAG, TAG, dag_id_of, describe_dag, record_id_of
 from pyapi.schedules.rules import Kind
 from pyapi_airflow import database
-from pyapi_airflow.definitions import INVALID_TAG, DagDefinition, define
+from pyapi_airflow.definitions import DagDefinition, define
 from pyapi_airflow.settings import KitSettings
 from pyapi_airflow.tasks import RecordOperator
-
-TAG = "pyapi"
 
 _PARSE_PATIENCE_SECONDS = 15
 
 
-def dag_id_of(record_id: int) -> str:
-    """The id of a record's DAG: it stays when the record gets another name."""
-    return f"pyapi_{record_id}"
-
-
 def wanted_record() -> int | None:
     """The record whose DAG a task's process looks for; None in the DAG processor, which looks for all."""
-    found = re.fullmatch(r"pyapi_(\d+)", get_parsing_context().dag_id or "")
-    return int(found[1]) if found else None
+    return record_id_of(get_parsing_context().dag_id or "")
 
 
 def make_dags(namespace: MutableMapping[str, Any], lines: Iterable[str]) -> None:
@@ -93,7 +85,7 @@ def _make_invalid(definition: DagDefinition, error: str) -> DAG:
 def _looks(definition: DagDefinition, error: str | None) -> dict[str, Any]:
     return {
         "dag_display_name": definition.name or f"Record {definition.record_id}",
-        "description": definition.description[:200] or None,
+        "description": describe_dag(definition.description, revision=definition.revision),
         "doc_md": _doc(definition, error),
         "is_paused_upon_creation": False,
         "auto_register": False,

@@ -5,11 +5,11 @@ from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Self
 
+from pyapi.dag_conventions import INVALID_TAG
 from pyapi.schedules.outlook import outlook
 from pyapi.schedules.rules import Rule
 from pyapi_airflow.database import StoredState
 
-INVALID_TAG = "pyapi-invalid"
 _LONGEST_TEXT = 2000
 _ACTIVE = "active"
 

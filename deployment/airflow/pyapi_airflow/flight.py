@@ -8,7 +8,7 @@ from airflow.utils.session import create_session
 from airflow.utils.state import DagRunState
 from sqlalchemy import select, union
 
-from pyapi_airflow.dags import dag_id_of
+from pyapi.dag_conventions import dag_id_of
 
 _UNFINISHED = (DagRunState.QUEUED, DagRunState.RUNNING)
 

@@ -1,0 +1,133 @@
+"""What Airflow answers, as far as PyAPI needs it: frozen values, read from the JSON of its REST API."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import AliasPath, BaseModel, BeforeValidator, ConfigDict, Field
+
+from pyapi.dag_conventions import INVALID_TAG, record_id_of, revision_in
+
+
+def _number_in(version: str | None) -> int | None:
+    return int(version) if version is not None and version.isdecimal() else None
+
+
+def _names(tags: list[Mapping[str, Any]]) -> list[Any]:
+    return [tag.get("name") for tag in tags]
+
+
+RecordId = Annotated[int | None, BeforeValidator(record_id_of)]
+Revision = Annotated[int | None, BeforeValidator(revision_in)]
+Version = Annotated[int | None, BeforeValidator(_number_in)]
+
+
+class Answer(BaseModel):
+    """Base of all answers: what is not named here is left out."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Dag(Answer):
+    """What Airflow has of one record; `record_id` is None for a DAG of somebody else."""
+
+    dag_id: str
+    record_id: RecordId = Field(validation_alias="dag_id")
+    revision: Revision = Field(validation_alias="description")
+    is_paused: bool
+    is_stale: bool
+    has_import_errors: bool
+    timetable_summary: str | None
+    next_run_after: datetime | None = Field(validation_alias="next_dagrun_run_after")
+    tags: Annotated[list[str], BeforeValidator(_names)]
+    file_token: str
+
+    @property
+    def is_scheduled(self) -> bool:
+        """Airflow starts runs of it by itself; whether it is paused is another question."""
+        return not self.is_stale and (self.timetable_summary is not None or self.next_run_after is not None)
+
+    @property
+    def is_invalid(self) -> bool:
+        """The reader kit could make no rule of the record."""
+        return INVALID_TAG in self.tags
+
+
+class DagPage(Answer):
+    """Some DAGs, and how many there are in all."""
+
+    dags: list[Dag]
+    total: int = Field(validation_alias="total_entries")
+
+
+class Run(Answer):
+    """A DAG run; `version` is the number of the newest change of any record when it was created."""
+
+    run_id: str = Field(validation_alias="dag_run_id")
+    record_id: RecordId = Field(validation_alias="dag_id")
+    state: str
+    run_type: str
+    logical_date: datetime | None
+    run_after: datetime
+    queued_at: datetime | None
+    start_date: datetime | None
+    end_date: datetime | None
+    duration_seconds: float | None = Field(validation_alias="duration")
+    conf: dict[str, Any] | None
+    note: str | None
+    version: Version = Field(validation_alias="bundle_version")
+
+    @property
+    def has_ended(self) -> bool:
+        """It changes no more, unless somebody starts it again."""
+        return self.state in {"success", "failed"}
+
+
+class RunPage(Answer):
+    """Some runs; `next_cursor` asks for those behind them."""
+
+    runs: list[Run] = Field(validation_alias="dag_runs")
+    next_cursor: str | None = None
+
+
+class TaskTry(Answer):
+    """One try of a task; `state` is None before Airflow has scheduled it."""
+
+    task_id: str
+    try_number: int
+    max_tries: int
+    state: str | None
+    start_date: datetime | None
+    end_date: datetime | None
+    duration_seconds: float | None = Field(validation_alias="duration")
+    hostname: str | None
+
+
+class Backfill(Answer):
+    """Runs of the past that Airflow makes up for."""
+
+    backfill_id: int = Field(validation_alias="id")
+    dag_id: str
+    from_date: datetime
+    to_date: datetime
+    reprocess: str = Field(validation_alias="reprocess_behavior")
+    max_active_runs: int
+    created_at: datetime
+    completed_at: datetime | None
+
+
+class Health(Answer):
+    """How the parts of Airflow are; None for one that this Airflow does not run."""
+
+    metadatabase: str | None = Field(None, validation_alias=AliasPath("metadatabase", "status"))
+    scheduler: str | None = Field(None, validation_alias=AliasPath("scheduler", "status"))
+    dag_processor: str | None = Field(None, validation_alias=AliasPath("dag_processor", "status"))
+    triggerer: str | None = Field(None, validation_alias=AliasPath("triggerer", "status"))
+
+
+class FileProblem(Answer):
+    """Why a file of DAGs could not be read; `filename` is relative to its bundle."""
+
+    bundle_name: str | None
+    filename: str
+    stack_trace: str

@@ -1,0 +1,145 @@
+"""How requests reach Airflow: signed in, within seconds, and not at all while it is down."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Final, Protocol
+
+import httpx
+import structlog
+from circuitbreaker import CircuitBreaker, CircuitBreakerError
+
+from pyapi.exceptions import AirflowUnavailable
+
+ANSWER_SECONDS: Final = 2.0
+"""The longest that one request to Airflow takes, signing in included; of a stream, until its first byte."""
+
+FAILURES_TO_OPEN: Final = 5
+OPEN_SECONDS: Final = 3.0
+"""After so many failures one after the other nothing is sent for so long: nobody waits for what will not come."""
+
+_MOST_CONNECTIONS: Final = 20
+
+log = structlog.get_logger(__name__)
+
+
+class Connection(Protocol):
+    """A way to Airflow's REST API. Both raise AirflowUnavailable; an answer of 400 to 499 is for the caller to read."""
+
+    @property
+    def url(self) -> str | None:
+        """Where Airflow is; None for nowhere."""
+        ...
+
+    async def ask(
+        self, method: str, path: str, *, json: Any = None, params: Mapping[str, Any] | None = None
+    ) -> httpx.Response:
+        """Send a request; `path` is below `/api/v2/`."""
+        ...
+
+    def stream(
+        self, path: str, *, params: Mapping[str, Any], accept: str
+    ) -> AbstractAsyncContextManager[httpx.Response]:
+        """Ask with GET, and read the body while it comes."""
+        ...
+
+    async def close(self) -> None:
+        """Give back what the connection holds."""
+        ...
+
+
+class NullConnection:
+    """No Airflow is configured."""
+
+    url = None
+    _REASON = "No Airflow is configured: set PYAPI_AIRFLOW_URL."
+
+    async def ask(
+        self, method: str, path: str, *, json: Any = None, params: Mapping[str, Any] | None = None
+    ) -> httpx.Response:
+        """Raise AirflowUnavailable."""
+        raise AirflowUnavailable(self._REASON)
+
+    @asynccontextmanager
+    async def stream(self, path: str, *, params: Mapping[str, Any], accept: str) -> AsyncIterator[httpx.Response]:
+        """Raise AirflowUnavailable."""
+        raise AirflowUnavailable(self._REASON)
+        yield
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+class HttpConnection:
+    """An Airflow that is somewhere. One for each process, so that its circuit knows of all failures there."""
+
+    def __init__(self, url: str, account: httpx.Auth, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        self.url = url.rstrip("/")
+        self._client = httpx.AsyncClient(
+            auth=account,
+            timeout=ANSWER_SECONDS,
+            limits=httpx.Limits(max_connections=_MOST_CONNECTIONS, keepalive_expiry=30),
+            trust_env=False,
+            transport=transport,
+        )
+        self._circuit = CircuitBreaker(
+            failure_threshold=FAILURES_TO_OPEN,
+            recovery_timeout=OPEN_SECONDS,
+            expected_exception=AirflowUnavailable,
+            name="airflow",
+        )
+
+    async def ask(
+        self, method: str, path: str, *, json: Any = None, params: Mapping[str, Any] | None = None
+    ) -> httpx.Response:
+        """See Connection."""
+        request = self._client.build_request(method, f"{self.url}/api/v2/{path}", json=json, params=params)
+        return await self._within_circuit(request, stream=False)
+
+    @asynccontextmanager
+    async def stream(self, path: str, *, params: Mapping[str, Any], accept: str) -> AsyncIterator[httpx.Response]:
+        """See Connection."""
+        request = self._client.build_request(
+            "GET", f"{self.url}/api/v2/{path}", params=params, headers={"Accept": accept}
+        )
+        response = await self._within_circuit(request, stream=True)
+        try:
+            yield response
+        except httpx.TransportError as error:
+            raise AirflowUnavailable from error
+        finally:
+            await response.aclose()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.aclose()
+
+    async def _within_circuit(self, request: httpx.Request, *, stream: bool) -> httpx.Response:
+        was_closed = self._circuit.closed
+        try:
+            response: httpx.Response = await self._circuit.call_async(self._send, request, stream=stream)
+        except CircuitBreakerError:
+            raise AirflowUnavailable from None
+        finally:
+            if was_closed and self._circuit.opened:
+                log.warning("airflow.circuit_opened", seconds=OPEN_SECONDS)
+        return response
+
+    async def _send(self, request: httpx.Request, *, stream: bool) -> httpx.Response:
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                response = await self._client.send(request, stream=stream)
+        except (httpx.TransportError, TimeoutError) as error:
+            log.info("airflow.unreachable", method=request.method, path=request.url.path, error=type(error).__name__)
+            raise AirflowUnavailable from error
+        if response.status_code in {401, 403} or not (response.is_success or response.is_client_error):
+            await response.aclose()
+            log.info("airflow.refused", method=request.method, path=request.url.path, status_code=response.status_code)
+            raise AirflowUnavailable(_REASONS.get(response.status_code))
+        return response
+
+
+_REASONS: Final = {
+    401: "Airflow does not take PyAPI's account: check PYAPI_AIRFLOW_USERNAME and PYAPI_AIRFLOW_PASSWORD.",
+    403: "PyAPI's account in Airflow may not do this: give it the right to edit DAGs and runs.",
+}
