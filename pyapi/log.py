@@ -50,7 +50,8 @@ def configure_logging(*, level: str, style: LogFormat) -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = not name.endswith(".access")  # every request has its line already
-    for name in ("alembic", "watchfiles"):  # each step of a migration, each file that a reloader sees
+    # Each step of a migration, each request to Airflow, each file that a reloader sees.
+    for name in ("alembic", "httpx", "watchfiles"):
         logging.getLogger(name).setLevel("WARNING")
 
 

@@ -27,7 +27,7 @@ class OutboxRow(NamedTuple):
 class Backlog(NamedTuple):
     """How much waits to be delivered, and since when."""
 
-    count: int
+    waiting: int
     oldest: datetime | None
 
 
@@ -136,11 +136,14 @@ _DRIFT = text("""
           SELECT FROM pyapi_airflow_outbox o WHERE o.record_id IN (r.id, d.record_id))
     ORDER BY 1 LIMIT :most
     """)
-_FORGET_GONE = (
-    "DELETE FROM pyapi_airflow_dags d WHERE d.is_stale"
-    " AND NOT EXISTS (SELECT FROM pyapi_data_records r WHERE r.id = d.record_id)",
-    "DELETE FROM pyapi_airflow_runs x" " WHERE NOT EXISTS (SELECT FROM pyapi_data_records r WHERE r.id = x.record_id)",
-)
+_FORGET_DAGS = text("""
+    DELETE FROM pyapi_airflow_dags d
+    WHERE d.is_stale AND NOT EXISTS (SELECT FROM pyapi_data_records r WHERE r.id = d.record_id)
+    """)
+_FORGET_RUNS = text("""
+    DELETE FROM pyapi_airflow_runs x
+    WHERE NOT EXISTS (SELECT FROM pyapi_data_records r WHERE r.id = x.record_id)
+    """)
 
 
 class AirflowOutboxDAO:
@@ -227,8 +230,8 @@ class AirflowSeenDAO:
             .where(AirflowDag.is_stale.is_(False), AirflowDag.record_id != func.all(list(record_ids)))
             .values(is_stale=True, is_scheduled=False, since=_NOW)
         )
-        for statement in _FORGET_GONE:
-            await self._session.execute(text(statement))
+        await self._session.execute(_FORGET_DAGS)
+        await self._session.execute(_FORGET_RUNS)
 
     async def keep_runs(self, runs: Sequence[SeenRun]) -> None:
         """Write down runs, each of another record, unless a later one is known."""

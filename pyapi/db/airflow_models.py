@@ -14,8 +14,8 @@ class AirflowOutbox(Base):
     """A record that has begun or ceased to be active, of which Airflow is to know; written by triggers.
 
     One row for each record: only what holds now is worth telling. `revision` is the one that this began with: a row
-    that changed while it was delivered has another one, and stays. `paused_at`: Airflow starts no runs of it any more, and the row waits
-    until Airflow has taken the schedule away, to let the DAG go on with what it has queued.
+    that changed while it was delivered has another one, and stays. `paused_at`: Airflow starts no runs of it any more,
+    and the row waits until Airflow has taken the schedule away, to let the DAG go on with what it has queued.
     """
 
     __tablename__ = "pyapi_airflow_outbox"

@@ -31,7 +31,6 @@ class Answer(BaseModel):
 class Dag(Answer):
     """What Airflow has of one record; `record_id` is None for a DAG of somebody else."""
 
-    dag_id: str
     record_id: RecordId = Field(validation_alias="dag_id")
     revision: Revision = Field(validation_alias="description")
     is_paused: bool
@@ -107,7 +106,7 @@ class Backfill(Answer):
     """Runs of the past that Airflow makes up for."""
 
     backfill_id: int = Field(validation_alias="id")
-    dag_id: str
+    record_id: RecordId = Field(validation_alias="dag_id")
     from_date: datetime
     to_date: datetime
     reprocess: str = Field(validation_alias="reprocess_behavior")

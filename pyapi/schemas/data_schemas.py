@@ -9,6 +9,7 @@ from pydantic import MISSING, AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from pyapi.enums import RecordStatus
+from pyapi.schemas.deployment_schemas import DeploymentFields
 from pyapi.schemas.fields import Config, Id, Limit, Name, RequestBody, SearchWords, Skip, Text, UtcTime
 from pyapi.schemas.schedule_schemas import RunTime, ScheduleFields
 
@@ -143,7 +144,7 @@ class RecordFields(BaseModel):
     updated_at: datetime
 
 
-class DataItem(ScheduleFields, RecordFields):
+class DataItem(DeploymentFields, ScheduleFields, RecordFields):
     """What signed-in callers see in lists. Credentials inside `config` are shown as `***`."""
 
 

@@ -33,6 +33,7 @@ from pyapi.schemas.data_schemas import (
 )
 from pyapi.schemas.paging import decode_cursor, encode_cursor
 from pyapi.services.auth_service import Caller
+from pyapi.services.deployment_service import deployment_fields
 from pyapi.services.schedule_service import (
     Clock,
     at_pointer,
@@ -63,10 +64,18 @@ class DataService:
     """Data records, as one caller may see and change them. `caller` is None for somebody who is not signed in."""
 
     def __init__(
-        self, records: DataRecordDAO, caller: Caller | None, *, language: Language = "en", clock: Clock = utc_now
+        self,
+        records: DataRecordDAO,
+        caller: Caller | None,
+        *,
+        is_linked: bool = False,
+        language: Language = "en",
+        clock: Clock = utc_now,
     ) -> None:
+        """`is_linked`: what Airflow has of each record is known."""
         self._records = records
         self._caller = caller
+        self._is_linked = is_linked
         self._language: Language = language
         self._now = clock()
 
@@ -205,7 +214,9 @@ class DataService:
 
     def _fields(self, row: RecordRow) -> dict[str, Any]:
         shown = row._replace(config=mask_secrets(row.config))._asdict()
-        return shown | schedule_fields(row, now=self._now, language=self._language)
+        schedule = schedule_fields(row, now=self._now, language=self._language)
+        error = schedule["schedule_error"]
+        return shown | schedule | deployment_fields(row, error=error, now=self._now, is_linked=self._is_linked)
 
     def _summary_fields(self, row: RecordRow) -> dict[str, Any]:
         return {"schedule": _shown_schedule(row.config)} | {

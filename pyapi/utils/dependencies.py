@@ -1,25 +1,31 @@
 """Who is calling, and with which services?"""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Annotated, Any
 
 from fastapi import Depends, Request, Response
 from fastapi.security import OAuth2PasswordBearer
 
+from pyapi.db.airflow_dao import AirflowOutboxDAO, AirflowSeenDAO
 from pyapi.db.auth_dao import SessionDAO, UserDAO, UserLookup
 from pyapi.db.dao import DataRecordDAO
 from pyapi.db.dependencies import DbSession, RecordReadSession, RecordSession, RequestPatience, database, transaction
 from pyapi.db.monitoring_dao import MonitoringDAO
+from pyapi.db.run_dao import RunDAO
 from pyapi.db.schedule_dao import ScheduleDAO
 from pyapi.exceptions import InvalidToken, PermissionDenied, Unauthenticated
 from pyapi.schedules.languages import Language, language_of
+from pyapi.services.airflow_service import AirflowService
 from pyapi.services.auth_service import Authenticator, AuthService, Caller, Client
+from pyapi.services.backfill_service import BackfillService
 from pyapi.services.calendar_service import CalendarService
 from pyapi.services.data_service import DataService
 from pyapi.services.monitoring_service import MonitoringService
-from pyapi.services.schedule_service import SchedulePreviewer
+from pyapi.services.run_service import RunService
+from pyapi.services.runnable_records import RunnableRecords
+from pyapi.services.schedule_service import SchedulePreviewer, utc_now
 from pyapi.services.user_service import UserService
 
 LOGIN_URL = "auth/login"
@@ -122,14 +128,22 @@ AnswerLanguage = Annotated[Language, Depends(answer_language)]
 Reader = Annotated[Caller | None, Depends(reader)]
 
 
-def data_service(caller: SignedIn, session: RecordSession, language: AnswerLanguage) -> DataService:
+def is_linked(request: Request) -> bool:
+    """Whether an Airflow is configured."""
+    return request.app.state.airflow.url is not None
+
+
+Linked = Annotated[bool, Depends(is_linked)]
+
+
+def data_service(caller: SignedIn, session: RecordSession, language: AnswerLanguage, is_linked: Linked) -> DataService:
     """Data records, to be changed. The caller comes first: who may not come in waits for no place."""
-    return DataService(DataRecordDAO(session), caller, language=language)
+    return DataService(DataRecordDAO(session), caller, is_linked=is_linked, language=language)
 
 
-def data_reader(caller: Reader, session: RecordReadSession, language: AnswerLanguage) -> DataService:
+def data_reader(caller: Reader, session: RecordReadSession, language: AnswerLanguage, is_linked: Linked) -> DataService:
     """Data records, to be read."""
-    return DataService(DataRecordDAO(session), caller, language=language)
+    return DataService(DataRecordDAO(session), caller, is_linked=is_linked, language=language)
 
 
 def schedule_previewer(language: AnswerLanguage) -> SchedulePreviewer:
@@ -152,6 +166,46 @@ def calendar_service(request: Request, _: Reader, patience: RequestPatience) -> 
     return CalendarService(schedules, request.app.state.calendar_desk)
 
 
+RunStores = Callable[[], AbstractAsyncContextManager[RunDAO]]
+
+
+def run_stores(request: Request, _: SignedIn, patience: RequestPatience) -> RunStores:
+    """Short sessions: while Airflow is asked, no connection to the database waits. Runs are for people signed in."""
+    opened = database(request)
+
+    @asynccontextmanager
+    async def stores() -> AsyncIterator[RunDAO]:
+        async with transaction(opened.reads, patience=patience, places=opened.record_places) as session:
+            yield RunDAO(session)
+
+    return stores
+
+
+def run_service(request: Request, caller: SignedIn, stores: Annotated[RunStores, Depends(run_stores)]) -> RunService:
+    """Runs of records."""
+    return RunService(request.app.state.airflow, stores, caller)
+
+
+def backfill_service(
+    request: Request, caller: SignedIn, stores: Annotated[RunStores, Depends(run_stores)]
+) -> BackfillService:
+    """Backfills of records."""
+    airflow = request.app.state.airflow
+    return BackfillService(airflow, RunnableRecords(airflow, stores, caller, clock=utc_now))
+
+
+def airflow_service(request: Request, _: Annotated[Caller, Depends(superuser)]) -> AirflowService:
+    """The link to Airflow, for superusers only."""
+    opened = database(request)
+
+    @asynccontextmanager
+    async def stores() -> AsyncIterator[tuple[AirflowOutboxDAO, AirflowSeenDAO]]:
+        async with transaction(opened.transactions) as session:
+            yield AirflowOutboxDAO(session), AirflowSeenDAO(session)
+
+    return AirflowService(request.app.state.airflow, stores)
+
+
 def monitoring_service(request: Request) -> MonitoringService:
     """The state of what this service needs."""
     return MonitoringService(MonitoringDAO(partial(transaction, database(request).reads)))
@@ -164,4 +218,7 @@ Data = Annotated[DataService, Depends(data_service)]
 DataReader = Annotated[DataService, Depends(data_reader)]
 Previewer = Annotated[SchedulePreviewer, Depends(schedule_previewer)]
 RunCalendar = Annotated[CalendarService, Depends(calendar_service)]
+Runs = Annotated[RunService, Depends(run_service)]
+Backfills = Annotated[BackfillService, Depends(backfill_service)]
+AirflowLinkAdmin = Annotated[AirflowService, Depends(airflow_service)]
 Monitoring = Annotated[MonitoringService, Depends(monitoring_service)]

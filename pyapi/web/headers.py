@@ -8,6 +8,7 @@ from fastapi import Request
 from pyapi.exceptions import BadRequest
 from pyapi.schemas.data_schemas import DataList
 
+_KEY = re.compile(r"[!-~]{1,255}")
 _TAG = re.compile(r'"rev-([1-9][0-9]{0,9})"')
 
 IF_MATCH = {
@@ -38,6 +39,31 @@ ACCEPT_LANGUAGE = {
     ]
 }
 """For the `openapi_extra` of routes that put a schedule into words."""
+
+
+IDEMPOTENCY_KEY = {
+    "parameters": [
+        {
+            "name": "Idempotency-Key",
+            "in": "header",
+            "required": False,
+            "description": "Any text of yours; the same key starts one run, however often it is sent.",
+            "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
+            "example": "8e03978e-40d5-43dd-bc93-6894a57f9324",
+        }
+    ]
+}
+"""For the `openapi_extra` of routes that can be repeated safely."""
+
+
+def idempotency_key(request: Request) -> str | None:
+    """The `Idempotency-Key`; None without one. Raises BadRequest for one that nobody would mean."""
+    keys = request.headers.getlist("idempotency-key")
+    if not keys:
+        return None
+    if len(keys) > 1 or not _KEY.fullmatch(keys[0]):
+        raise BadRequest("Send one Idempotency-Key of 1 to 255 visible ASCII characters.")
+    return keys[0]
 
 
 def entity_tag(revision: int) -> str:

@@ -6,13 +6,21 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
+import httpx
 from fastapi import FastAPI
 
+from pyapi.db.airflow_dao import AirflowOutboxDAO, AirflowSeenDAO
 from pyapi.db.dependencies import transaction
 from pyapi.db.embedded import attach_or_start
 from pyapi.db.engine import RESERVED_CONNECTIONS, Database, create_engine
+from pyapi.db.leadership import lead
 from pyapi.db.migrations import prepare_schema
 from pyapi.db.schedule_dao import ScheduleDAO
+from pyapi.gateways.account import PasswordAccount, TokenAccount
+from pyapi.gateways.airflow import Airflow
+from pyapi.gateways.connection import HttpConnection, NullConnection
+from pyapi.services.airflow_courier import AirflowCourier
+from pyapi.services.airflow_observer import AirflowObserver
 from pyapi.services.auth_service import TokenPolicy
 from pyapi.services.calendar_service import CalendarDesk
 from pyapi.services.password_service import PasswordService
@@ -49,10 +57,12 @@ async def lifespan(app: FastAPI, *, settings: Settings) -> AsyncIterator[None]:
         app.state.calendar_desk = CalendarDesk(calendar_threads, waiting=CALENDAR_QUEUE)
         app.state.tokens = token_policy(settings)
         app.state.anonymous_read = settings.anonymous_read
+        app.state.airflow = airflow = airflow_of(settings)
         try:
-            async with kept_schedules(database):
+            async with kept_schedules(database), kept_link(airflow, database, url):
                 yield
         finally:
+            await airflow.close()
             passwords.close()
             calendar_threads.close()
             await engine.dispose()
@@ -76,6 +86,52 @@ async def kept_schedules(database: Database) -> AsyncIterator[None]:
     finally:
         keeper.cancel()
         await asyncio.wait([keeper])
+
+
+@asynccontextmanager
+async def kept_link(airflow: Airflow, database: Database, url: str) -> AsyncIterator[None]:
+    """One of all workers tells Airflow what it has to know, and keeps what Airflow has; nobody without an Airflow."""
+    if airflow.url is None:
+        yield
+        return
+
+    @asynccontextmanager
+    async def outbox() -> AsyncIterator[AirflowOutboxDAO]:
+        async with transaction(database.transactions) as session:
+            yield AirflowOutboxDAO(session)
+
+    @asynccontextmanager
+    async def seen() -> AsyncIterator[AirflowSeenDAO]:
+        async with transaction(database.transactions) as session:
+            yield AirflowSeenDAO(session)
+
+    async def work(woken: asyncio.Event) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(AirflowCourier(airflow, outbox).run(woken))
+            group.create_task(AirflowObserver(airflow, seen).run())
+
+    link = asyncio.create_task(lead(url, work), name="airflow-link")
+    try:
+        yield
+    finally:
+        link.cancel()
+        await asyncio.wait([link])
+
+
+def airflow_of(settings: Settings) -> Airflow:
+    """The Airflow of the settings, or the one that is not there."""
+    if settings.airflow_url is None:
+        return Airflow(NullConnection())
+    return Airflow(HttpConnection(settings.airflow_url, _account(settings, settings.airflow_url)))
+
+
+def _account(settings: Settings, url: str) -> httpx.Auth:
+    if settings.airflow_token is not None:
+        return TokenAccount(settings.airflow_token.get_secret_value())
+    assert settings.airflow_username is not None
+    assert settings.airflow_password is not None
+    password = settings.airflow_password.get_secret_value()
+    return PasswordAccount(url, username=settings.airflow_username, password=password)
 
 
 def token_policy(settings: Settings) -> TokenPolicy:

@@ -23,6 +23,10 @@ TAGS = [
         "name": "排程 Schedules",
         "description": "預覽排程，以及所有作業的行事曆。Previews, and the calendar of all jobs.",
     },
+    {
+        "name": "執行 Runs",
+        "description": "Airflow 的執行、回填與連線。Runs and backfills in Airflow, and the link to it.",
+    },
     {"name": "系統監控 Monitoring", "description": "服務的狀態。How the service is."},
 ]
 

@@ -90,23 +90,28 @@ async def shared_database(new_database: NewDatabase) -> str:
 
 
 @pytest.fixture(scope="session")
-def pyapi(shared_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """A PyAPI on that database."""
-    with server_on(shared_database, tmp_path_factory.mktemp("pyapi") / "server") as server:
+def stopped_airflow(uv: str, shared_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAirflow]:
+    """The Airflow of the session, before it is started: PyAPI has to know where it will be."""
+    running = RunningAirflow(uv, tmp_path_factory.mktemp("airflow"), database_url=shared_database)
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def pyapi(
+    shared_database: str, stopped_airflow: RunningAirflow, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningServer]:
+    """A PyAPI on that database, linked to Airflow; two workers, of which one keeps the link."""
+    folder = tmp_path_factory.mktemp("pyapi") / "server"
+    with server_on(shared_database, folder, PYAPI_WORKERS_COUNT="2", **stopped_airflow.settings) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def airflow(
-    uv: str, shared_database: str, pyapi: RunningServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[RunningAirflow]:
+def airflow(stopped_airflow: RunningAirflow, pyapi: RunningServer) -> RunningAirflow:
     """One Airflow for the whole session; it takes half a minute to start."""
-    running = RunningAirflow(uv, tmp_path_factory.mktemp("airflow"), database_url=shared_database, pyapi_url=pyapi.url)
-    try:
-        running.start()
-        yield running
-    finally:
-        running.stop()
+    stopped_airflow.start(pyapi_url=pyapi.url)
+    return stopped_airflow
 
 
 @pytest.fixture(scope="session")

@@ -34,9 +34,10 @@ def airflow_environment(home: Path, **settings: str) -> dict[str, str]:
 class RunningAirflow:
     """Airflow on the database of a PyAPI; `folder` is its home."""
 
-    def __init__(
-        self, uv: str, folder: Path, *, database_url: str, pyapi_url: str, kit_database_url: str | None = None
-    ) -> None:
+    username = "admin"
+    password = "tests-sign-in-with-this"
+
+    def __init__(self, uv: str, folder: Path, *, database_url: str, kit_database_url: str | None = None) -> None:
         self.url = f"http://127.0.0.1:{(port := free_port())}"
         self.folder = folder
         plain = database_url.replace("+asyncpg", "")
@@ -56,7 +57,6 @@ class RunningAirflow:
             "AIRFLOW__DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": "1",
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",
             "PYAPI_DATABASE_URL": kit_database_url or plain,
-            "PYAPI_WEB_URL": pyapi_url,
             "PYAPI_TASK_PREFIXES": "kit_tasks",
             "PYTHONPATH": str(Path(__file__).with_name("tasks")),
         }
@@ -64,15 +64,26 @@ class RunningAirflow:
         self._processes: list[subprocess.Popen[bytes]] = []
         self._client = httpx.Client(base_url=self.url, trust_env=False, timeout=30)
 
-    def start(self) -> None:
+    @property
+    def settings(self) -> dict[str, str]:
+        """What PyAPI has to be told to find it."""
+        return {
+            "PYAPI_AIRFLOW_URL": self.url,
+            "PYAPI_AIRFLOW_USERNAME": self.username,
+            "PYAPI_AIRFLOW_PASSWORD": self.password,
+        }
+
+    def start(self, *, pyapi_url: str) -> None:
         """Make the environment and the tables, start all components, sign in."""
+        self.environment["PYAPI_WEB_URL"] = pyapi_url
+        passwords = self.folder / "simple_auth_manager_passwords.json.generated"
+        passwords.write_text(json.dumps({self.username: self.password}))
         command = [self._uv, "sync", "--quiet", "--locked", "--project", str(PROJECT)]
         subprocess.run(command, env=self.environment, check=True, timeout=INSTALL_SECONDS)
         self._run("db", "migrate").wait()
         self._processes = [self._run(component) for component in COMPONENTS]
         self.wait_for(self._is_healthy, START_SECONDS)
-        passwords = json.loads((self.folder / "simple_auth_manager_passwords.json.generated").read_text())
-        answer = self._client.post("/auth/token", json={"username": "admin", "password": passwords["admin"]})
+        answer = self._client.post("/auth/token", json={"username": self.username, "password": self.password})
         self._client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
 
     def stop(self) -> None:

@@ -3,12 +3,14 @@
 from fastapi import APIRouter
 
 from pyapi.exceptions import DatabaseUnavailable
-from pyapi.web.api import auth, data, docs, monitoring, schedules
+from pyapi.web.api import airflow, auth, data, docs, monitoring, runs, schedules
 from pyapi.web.problems import problem_responses
 
 router = APIRouter(prefix="/api")
 router.include_router(auth.router, responses=problem_responses([DatabaseUnavailable]))
 router.include_router(data.router, responses=problem_responses([DatabaseUnavailable]))
 router.include_router(schedules.router)
+router.include_router(runs.router)
+router.include_router(airflow.router)
 router.include_router(monitoring.router)
 router.include_router(docs.router)

@@ -1,0 +1,68 @@
+"""Statements about the records that runs belong to."""
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from pyapi.db.models import DataRecord, DataRevision
+
+
+class RunnableRow(NamedTuple):
+    """What has to be known of a record before it is run."""
+
+    id: int
+    name: str
+    status: str
+    owner_id: int | None
+    revision: int
+    updated_at: datetime
+
+
+_REVISIONS_AT = text("""
+    SELECT q.record_id, q.version,
+        (SELECT s.revision FROM pyapi_data_revisions s
+         WHERE s.record_id = q.record_id AND s.change_id <= q.version ORDER BY s.revision DESC LIMIT 1)
+    FROM unnest(CAST(:record_ids AS integer[]), CAST(:versions AS bigint[])) AS q (record_id, version)
+    """)
+
+
+class RunDAO:
+    """Records and their revisions, to be read."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def record(self, record_id: int) -> RunnableRow | None:
+        """A record by id."""
+        columns = [getattr(DataRecord, field) for field in RunnableRow._fields]
+        row = (await self._session.execute(select(*columns).where(DataRecord.id == record_id))).one_or_none()
+        return RunnableRow._make(row) if row is not None else None
+
+    async def names(self, record_ids: Collection[int]) -> dict[int, str]:
+        """The names of records; those that are gone have none."""
+        statement = select(DataRecord.id, DataRecord.name).where(DataRecord.id.in_(record_ids))
+        return {row.id: row.name for row in await self._session.execute(statement)}
+
+    async def revisions_at(self, wanted: Collection[tuple[int, int]]) -> dict[tuple[int, int], int | None]:
+        """Which revision a record had when the change counter stood at a number, for pairs of the two."""
+        pairs = list(wanted)
+        rows = await self._session.execute(
+            _REVISIONS_AT, {"record_ids": [pair[0] for pair in pairs], "versions": [pair[1] for pair in pairs]}
+        )
+        return {(row[0], row[1]): row[2] for row in rows}
+
+    async def configs(self, record_id: int, *, version: int | None) -> list[Any]:
+        """The config that a record has, and the one it had when the change counter stood at `version`."""
+        found = list(await self._session.scalars(select(DataRecord.config).where(DataRecord.id == record_id)))
+        if version is not None:
+            statement = (
+                select(DataRevision.state["config"])
+                .where(DataRevision.record_id == record_id, DataRevision.change_id <= version)
+                .order_by(DataRevision.revision.desc())
+                .limit(1)
+            )
+            found += await self._session.scalars(statement)
+        return found

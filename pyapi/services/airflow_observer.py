@@ -1,0 +1,183 @@
+"""Keeps what Airflow has: its health, the DAG of each record, and the newest run of each."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+
+from pyapi.db.airflow_dao import AirflowSeenDAO, SeenDag, SeenRun
+from pyapi.exceptions import AirflowUnavailable, DatabaseUnavailable
+from pyapi.gateways.airflow import PAGE_SIZE, Airflow, RunFilter
+from pyapi.gateways.answers import Dag, Run
+from pyapi.services.schedule_service import Clock, utc_now
+
+TURN_SECONDS: Final = 1.0
+HEALTH_SECONDS: Final = 5.0
+RUNS_SECONDS: Final = 2.0
+
+CHANGING_WITHIN_SECONDS: Final = 60.0
+MOST_ASKED_ONE_BY_ONE: Final = 8
+"""Records that changed a moment ago are asked for one by one; when there are more, all DAGs are, 100 at a time."""
+
+QUICKEST_SWEEP_SECONDS: Final = 5.0
+SLOWEST_SWEEP_SECONDS: Final = 300.0
+SWEEP_SHARE: Final = 20.0
+"""All DAGs are asked for again after 20 times the time that took: at most a twentieth of one core of Airflow."""
+
+FIRST_LOOK_BACK: Final = timedelta(days=30)
+OVERLAP: Final = timedelta(seconds=15)
+"""Clocks of two machines differ, and a change is visible a little after the time that it bears."""
+
+_RUN_PAGES_AT_ONCE: Final = 5
+
+log = structlog.get_logger(__name__)
+
+
+class AirflowObserver:
+    """Asks Airflow again and again, so that no reader has to: a list of records asks nobody but the database."""
+
+    def __init__(
+        self,
+        airflow: Airflow,
+        seen: Callable[[], AbstractAsyncContextManager[AirflowSeenDAO]],
+        *,
+        clock: Clock = utc_now,
+    ) -> None:
+        """`seen` opens a transaction of its own."""
+        self._airflow = airflow
+        self._seen = seen
+        self._clock = clock
+        self._health_at = self._runs_at = self._sweep_at = 0.0
+        self._runs_cursor = ""
+        self._runs_pass: datetime | None = None
+        self._found_before: set[int] = set()
+
+    async def run(self) -> None:
+        """Go on until cancelled."""
+        while True:
+            try:
+                await self.look()
+            except AirflowUnavailable as error:
+                await self._keep_failing(error.detail)
+            except DatabaseUnavailable:
+                pass
+            except Exception:
+                self._runs_cursor = ""  # maybe it is this one that Airflow does not take
+                log.exception("airflow.observer_failed")
+            await asyncio.sleep(TURN_SECONDS)
+
+    async def _keep_failing(self, reason: str) -> None:
+        self._health_at = 0.0
+        try:
+            async with self._seen() as seen:
+                await seen.keep_failing(reason)
+        except DatabaseUnavailable:
+            pass
+
+    async def look(self) -> None:
+        """Look at what is due. Raises AirflowUnavailable, DatabaseUnavailable."""
+        now = time.monotonic()
+        if now >= self._health_at:
+            await self.look_at_health()
+            self._health_at = now + HEALTH_SECONDS
+        await self._look_at_changing()
+        if now >= self._runs_at:
+            await self.look_at_runs()
+            self._runs_at = now + RUNS_SECONDS
+        if time.monotonic() >= self._sweep_at:
+            await self.look_at_all()
+
+    async def look_at_health(self) -> None:
+        """Ask how Airflow is, and write down that it answers."""
+        health = await self._airflow.health()
+        async with self._seen() as seen:
+            await seen.keep_reached(health.model_dump())
+
+    async def _look_at_changing(self) -> None:
+        async with self._seen() as seen:
+            changing = await seen.changing(within_seconds=CHANGING_WITHIN_SECONDS, most=MOST_ASKED_ONE_BY_ONE + 1)
+        if len(changing) > MOST_ASKED_ONE_BY_ONE:
+            # Not before a sweep has paid off: a thousand changes must not make Airflow busy with our questions.
+            self._sweep_at = min(self._sweep_at, time.monotonic() + QUICKEST_SWEEP_SECONDS)
+            return
+        dags = [await self._airflow.dag(record_id) for record_id in changing]
+        found = [_seen_dag(dag) for dag in dags if dag is not None]
+        async with self._seen() as seen:
+            await seen.keep_dags([dag for dag in found if dag is not None])
+
+    async def look_at_all(self) -> int:
+        """Ask for the DAGs of all records; answers how many there are."""
+        began = time.monotonic()
+        found: dict[int, SeenDag] = {}
+        offset = 0
+        while True:
+            page = await self._airflow.dags(offset=offset)
+            found |= {dag.record_id: dag for dag in map(_seen_dag, page.dags) if dag is not None}
+            offset += PAGE_SIZE
+            if offset >= page.total or not page.dags:
+                break
+        async with self._seen() as seen:
+            await seen.keep_dags(list(found.values()))
+            # Twice not found is gone: while pages were read one after the other, a DAG may have moved between two.
+            await seen.keep_only(found.keys() | self._found_before)
+        self._found_before = set(found)
+        took = time.monotonic() - began
+        pause = min(max(took * SWEEP_SHARE, QUICKEST_SWEEP_SECONDS), SLOWEST_SWEEP_SECONDS)
+        self._sweep_at = time.monotonic() + pause
+        return len(found)
+
+    async def look_at_runs(self) -> None:
+        """Ask for the runs that changed since the last time, some pages of them at most; the next time goes on."""
+        async with self._seen() as seen:
+            since = (await seen.link()).runs_seen_until or self._clock() - FIRST_LOOK_BACK
+        if not self._runs_cursor:
+            self._runs_pass = self._clock()
+        for _ in range(_RUN_PAGES_AT_ONCE):
+            page = await self._airflow.runs(
+                None,
+                RunFilter(changed_since=since - OVERLAP),
+                order_by="updated_at",
+                limit=PAGE_SIZE,
+                cursor=self._runs_cursor,
+            )
+            async with self._seen() as seen:
+                await seen.keep_runs(newest_of_each(page.runs))
+            self._runs_cursor = page.next_cursor or ""
+            if not self._runs_cursor:
+                assert self._runs_pass is not None
+                async with self._seen() as seen:
+                    await seen.keep_runs_seen_until(self._runs_pass)
+                return
+
+
+def _seen_dag(dag: Dag) -> SeenDag | None:
+    if dag.record_id is None:
+        return None
+    return SeenDag(
+        dag.record_id,
+        dag.revision,
+        dag.is_paused,
+        dag.is_stale,
+        dag.is_scheduled,
+        dag.is_invalid,
+        dag.has_import_errors,
+    )
+
+
+def newest_of_each(runs: Iterable[Run]) -> list[SeenRun]:
+    """The run of each record that began last."""
+    found: dict[int, SeenRun] = {}
+    for run in runs:
+        if run.record_id is None:
+            continue
+        began_at = run.start_date or run.queued_at or run.run_after
+        known = found.get(run.record_id)
+        if known is None or began_at >= known.began_at:
+            found[run.record_id] = SeenRun(
+                run.record_id, run.run_id, run.state, run.run_type, began_at, run.start_date, run.end_date
+            )
+    return list(found.values())

@@ -1,0 +1,95 @@
+"""What people may do with backfills: runs of the past that Airflow makes up for."""
+
+from typing import NoReturn
+
+import httpx
+import structlog
+
+from pyapi.exceptions import BackfillConflict, FieldError, NotFound, ValidationFailed
+from pyapi.gateways.airflow import Airflow, BackfillPlan, Refused
+from pyapi.gateways.answers import Backfill
+from pyapi.schemas.run_schemas import BackfillCreate, BackfillList, BackfillListParams, BackfillRead, BackfillTried
+from pyapi.services.runnable_records import RunnableRecords
+
+log = structlog.get_logger(__name__)
+
+
+class BackfillService:
+    """Backfills of records. All of it raises AirflowUnavailable."""
+
+    def __init__(self, airflow: Airflow, records: RunnableRecords) -> None:
+        self._airflow = airflow
+        self._records = records
+
+    async def create(self, record_id: int, request: BackfillCreate) -> BackfillRead:
+        """Begin with a backfill.
+
+        Raises NotFound, PermissionDenied, RecordNotActive, BackfillConflict, ValidationFailed.
+        """
+        await self._records.ready(record_id)
+        try:
+            made = await self._airflow.backfill(record_id, _plan(request))
+        except Refused as error:
+            _explain(error)
+        backfill = _found(made)
+        log.info("backfill.created", record_id=record_id, backfill_id=backfill.backfill_id)
+        return _read(backfill)
+
+    async def try_create(self, record_id: int, request: BackfillCreate) -> BackfillTried:
+        """The times that `create` would make up for. Raises the same."""
+        await self._records.ready(record_id)
+        try:
+            dates = await self._airflow.try_backfill(record_id, _plan(request))
+        except Refused as error:
+            _explain(error)
+        return BackfillTried.model_construct(logical_dates=dates or [])
+
+    async def page(self, record_id: int, params: BackfillListParams) -> BackfillList:
+        """Backfills of a record. Raises NotFound."""
+        await self._records.get(record_id)
+        found, total = await self._airflow.backfills(record_id, offset=params.skip, limit=params.limit)
+        data = [_read(backfill) for backfill in found]
+        return BackfillList.model_construct(data=data, total=total, skip=params.skip, limit=params.limit)
+
+    async def cancel(self, record_id: int, backfill_id: int) -> BackfillRead:
+        """Start no more runs of it; those that run go on. Raises NotFound, PermissionDenied, BackfillConflict."""
+        await self._records.to_change(record_id)
+        if _found(await self._airflow.one_backfill(backfill_id)).record_id != record_id:
+            raise _not_there()
+        try:
+            ended = await self._airflow.end_backfill(backfill_id)
+        except Refused:
+            raise BackfillConflict("The backfill has ended already.") from None
+        log.info("backfill.cancelled", record_id=record_id, backfill_id=backfill_id)
+        return _read(_found(ended))
+
+
+def _plan(request: BackfillCreate) -> BackfillPlan:
+    return BackfillPlan(
+        from_date=request.from_,
+        to_date=request.to,
+        reprocess=request.reprocess.value,
+        max_active_runs=request.max_active_runs,
+        run_backwards=request.run_backwards,
+    )
+
+
+def _explain(error: Refused) -> NoReturn:
+    if error.status_code == httpx.codes.CONFLICT:
+        raise BackfillConflict from None
+    text = "Airflow cannot make up for runs of this record: it needs a schedule, and times in the past."
+    raise ValidationFailed([FieldError(text, "/body")]) from None
+
+
+def _found(backfill: Backfill | None) -> Backfill:
+    if backfill is None:
+        raise _not_there()
+    return backfill
+
+
+def _not_there() -> NotFound:
+    return NotFound("This record has no backfill with this id.")
+
+
+def _read(backfill: Backfill) -> BackfillRead:
+    return BackfillRead.model_construct(**backfill.model_dump(exclude={"record_id"}))

@@ -1,0 +1,55 @@
+"""Logs of tasks, without the credentials of the record."""
+
+import json
+import re
+from collections.abc import AsyncIterator, Collection
+from typing import Any
+
+from pyapi.exceptions import AirflowUnavailable
+from pyapi.utils.credentials import MASK
+from pyapi.utils.masking import mask_secrets
+
+CUT_OFF = "The log ends here: Airflow does not answer any more."
+
+
+class LogMasker:
+    """Hides values that are known to be secret, wherever they stand, and whatever looks like a credential."""
+
+    def __init__(self, secret: Collection[str]) -> None:
+        longest_first = sorted(secret, key=len, reverse=True)
+        self._known = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+
+    async def entries(self, lines: AsyncIterator[str]) -> AsyncIterator[dict[str, Any]]:
+        """The entries behind lines of JSON. What ends too early says so: half a log must not look whole."""
+        try:
+            async for line in lines:
+                if line:
+                    yield self.mask(_entry(line))
+        except AirflowUnavailable:
+            yield {"event": CUT_OFF}
+
+    def mask(self, entry: dict[str, Any]) -> dict[str, Any]:
+        """The same entry, masked."""
+        found: Any = self._hide_known(mask_secrets(entry))
+        return dict(found)
+
+    def _hide_known(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return value if self._known is None else self._known.sub(MASK, value)
+        if isinstance(value, dict):
+            return {key: self._hide_known(below) for key, below in value.items()}
+        return [self._hide_known(below) for below in value] if isinstance(value, list) else value
+
+
+def _entry(line: str) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        found = None
+    return found if isinstance(found, dict) else {"event": line}
+
+
+def as_line(entry: dict[str, Any]) -> str:
+    """One line for people: when, how bad, what."""
+    words = [entry.get("timestamp"), str(entry.get("level") or "").upper(), entry.get("event")]
+    return " ".join(str(word) for word in words if word)

@@ -1,0 +1,198 @@
+"""What people may do with the runs of data records; Airflow keeps them, and is asked each time."""
+
+import hashlib
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, NoReturn
+
+import httpx
+import structlog
+
+from pyapi.db.run_dao import RunDAO
+from pyapi.exceptions import Conflict, FieldError, NotFound, RunEnded, RunNotEnded, ValidationFailed
+from pyapi.gateways.airflow import Airflow, Refused, RunFilter
+from pyapi.gateways.answers import Run, TaskTry
+from pyapi.schemas.run_schemas import (
+    RecordRun,
+    RecordRunList,
+    RunDetail,
+    RunList,
+    RunListParams,
+    RunRead,
+    RunRetry,
+    RunStart,
+    TaskRead,
+    TryRead,
+)
+from pyapi.services.auth_service import Caller
+from pyapi.services.run_log import LogMasker
+from pyapi.services.runnable_records import RunnableRecords
+from pyapi.services.schedule_service import Clock, utc_now
+from pyapi.utils.masking import mask_secrets, secret_values
+
+NEWEST_FIRST = "-run_after"
+
+log = structlog.get_logger(__name__)
+
+
+class RunService:
+    """Runs, as one caller may see and start them. All of it raises AirflowUnavailable."""
+
+    def __init__(
+        self,
+        airflow: Airflow,
+        runs: Callable[[], AbstractAsyncContextManager[RunDAO]],
+        caller: Caller,
+        *,
+        clock: Clock = utc_now,
+    ) -> None:
+        """`runs` opens a session of its own, so that no connection to the database waits for Airflow."""
+        self._airflow = airflow
+        self._runs = runs
+        self._caller = caller
+        self._clock = clock
+        self._records = RunnableRecords(airflow, runs, caller, clock=clock)
+
+    async def page(self, record_id: int, params: RunListParams) -> RunList:
+        """Runs of a record. Raises NotFound, ValidationFailed."""
+        await self._records.get(record_id)
+        found, next_cursor = await self._page(record_id, params)
+        return RunList.model_construct(data=await self._read_all(found), next_cursor=next_cursor)
+
+    async def page_of_all(self, params: RunListParams) -> RecordRunList:
+        """Runs of all records. Raises ValidationFailed."""
+        found, next_cursor = await self._page(None, params)
+        # The first letters of an id are all that Airflow can be asked for; DAGs of others may begin with the same.
+        owned = [(run, run.record_id) for run in found if run.record_id is not None]
+        async with self._runs() as dao:
+            names = await dao.names({record_id for _, record_id in owned})
+        reads = await self._read_all(run for run, _ in owned)
+        data = [
+            RecordRun.model_construct(**dict(read), record_id=record_id, record_name=names.get(record_id))
+            for read, (_, record_id) in zip(reads, owned, strict=True)
+        ]
+        return RecordRunList.model_construct(data=data, next_cursor=next_cursor)
+
+    async def get(self, record_id: int, run_id: str) -> RunDetail:
+        """One run, with its tasks and all their tries. Raises NotFound."""
+        await self._records.get(record_id)
+        run = _found(await self._airflow.run(record_id, run_id))
+        tasks = [await self._task(record_id, run_id, task) for task in await self._airflow.tasks(record_id, run_id)]
+        return RunDetail.model_construct(**dict(await self._read(run)), tasks=tasks)
+
+    async def start(self, record_id: int, request: RunStart, *, key: str | None) -> tuple[RunRead, bool]:
+        """Start a run; the same `key` starts it once, and answers it ever after. Beside it, whether it is new.
+
+        Raises NotFound, PermissionDenied, RecordNotActive, AirflowNotReady, ValidationFailed.
+        """
+        record = await self._records.ready(record_id)
+        run_id = self._run_id(record_id, key)
+        try:
+            run = await self._airflow.start_run(record_id, run_id, conf=request.conf, note=request.note)
+        except Refused as error:
+            if error.status_code != httpx.codes.CONFLICT:
+                raise Conflict("Airflow refuses to start a run of this record; its page there says why.") from None
+            run = _found(await self._airflow.run(record_id, run_id))
+            if (run.conf or {}, run.note) != (request.conf or {}, request.note):
+                raise ValidationFailed(
+                    [FieldError("This key has started a run with another conf or note.", "/header/Idempotency-Key")]
+                ) from None
+            return await self._read(run), False
+        run = _found(run)
+        log.info("run.started", record_id=record.id, run_id=run_id, user_id=self._caller.user_id)
+        return await self._read(run), True
+
+    async def cancel(self, record_id: int, run_id: str) -> RunRead:
+        """Let a run fail now. Raises NotFound, PermissionDenied, RunEnded."""
+        await self._records.to_change(record_id)
+        if _found(await self._airflow.run(record_id, run_id)).has_ended:
+            raise RunEnded
+        run = _found(await self._airflow.end_run(record_id, run_id))
+        log.info("run.cancelled", record_id=record_id, run_id=run_id, user_id=self._caller.user_id)
+        return await self._read(run)
+
+    async def retry(self, record_id: int, run_id: str, request: RunRetry) -> RunRead:
+        """Run all tasks of a run again. Raises NotFound, PermissionDenied, RecordNotActive, RunNotEnded."""
+        await self._records.ready(record_id)
+        if not _found(await self._airflow.run(record_id, run_id)).has_ended:
+            raise RunNotEnded
+        run = _found(await self._airflow.retry_run(record_id, run_id, latest=request.latest))
+        log.info("run.retried", record_id=record_id, run_id=run_id, user_id=self._caller.user_id)
+        return await self._read(run)
+
+    @asynccontextmanager
+    async def log(
+        self, record_id: int, run_id: str, *, task_id: str, try_number: int | None
+    ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+        """The entries of a task's log while they are read, credentials masked; of the newest try by default.
+
+        Raises NotFound.
+        """
+        await self._records.get(record_id)
+        run = _found(await self._airflow.run(record_id, run_id))
+        if try_number is None:
+            tasks = {task.task_id: task for task in await self._airflow.tasks(record_id, run_id)}
+            try_number = tasks[task_id].try_number if task_id in tasks else 0
+        async with self._runs() as dao:
+            configs = await dao.configs(record_id, version=run.version)
+        secret = {value for config in [*configs, run.conf] for value in secret_values(config)}
+        async with self._airflow.log_lines(record_id, run_id, task_id, try_number=try_number) as lines:
+            if lines is None:
+                raise NotFound("This run has no such task, or the task no such try.")
+            yield LogMasker(secret).entries(lines)
+
+    async def _page(self, record_id: int | None, params: RunListParams) -> tuple[list[Run], str | None]:
+        wanted = RunFilter(state=params.state, run_type=params.type, after=params.from_, before=params.to)
+        try:
+            page = await self._airflow.runs(
+                record_id, wanted, order_by=NEWEST_FIRST, limit=params.limit, cursor=params.cursor or ""
+            )
+        except Refused:
+            _refuse_cursor()
+        return page.runs, page.next_cursor
+
+    async def _task(self, record_id: int, run_id: str, task: TaskTry) -> TaskRead:
+        tries = await self._airflow.tries(record_id, run_id, task.task_id)
+        return TaskRead.model_construct(
+            task_id=task.task_id,
+            state=task.state,
+            max_tries=task.max_tries,
+            tries=[TryRead.model_construct(**dict(one)) for one in tries],
+        )
+
+    async def _read(self, run: Run) -> RunRead:
+        return (await self._read_all([run]))[0]
+
+    async def _read_all(self, runs: Iterable[Run]) -> list[RunRead]:
+        runs = list(runs)
+        pairs = {(run.record_id or 0, run.version) for run in runs if run.version is not None}
+        revisions: dict[tuple[int, int], int | None] = {}
+        if pairs:
+            async with self._runs() as dao:
+                revisions = await dao.revisions_at([(record_id, version) for record_id, version in pairs if version])
+        return [
+            RunRead.model_construct(
+                **dict(run) | {"conf": mask_secrets(run.conf or {})},
+                revision=revisions.get((run.record_id or 0, run.version or 0)),
+            )
+            for run in runs
+        ]
+
+    def _run_id(self, record_id: int, key: str | None) -> str:
+        """The same for the same person, record and key; Airflow has a run id once, so it starts one run."""
+        if key is None:
+            return f"pyapi__{self._clock():%Y%m%dT%H%M%S}_{secrets.token_hex(8)}"
+        digest = hashlib.sha256(f"{record_id} {self._caller.user_id} {key}".encode()).hexdigest()
+        return f"pyapi__{digest[:40]}"
+
+
+def _found(run: Run | None) -> Run:
+    if run is None:
+        raise NotFound("This record has no run with this id.")
+    return run
+
+
+def _refuse_cursor() -> NoReturn:
+    text = "This is not a cursor of this list; use next_cursor of the page before."
+    raise ValidationFailed([FieldError(text, "/query/cursor")]) from None
