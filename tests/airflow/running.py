@@ -58,6 +58,7 @@ class RunningAirflow:
             "PYAPI_DATABASE_URL": kit_database_url or plain,
             "PYAPI_WEB_URL": pyapi_url,
             "PYAPI_TASK_PREFIXES": "kit_tasks",
+            "PYAPI_FERNET_KEYS": "OPCaHqFd1I1N3EocN9UCBEYlr5w9NpWDTEZKmJqE38s=",
             "PYTHONPATH": str(Path(__file__).with_name("tasks")),
         }
         self._uv = uv
