@@ -16,10 +16,10 @@ from pyapi_airflow.settings import KitSettings
 
 log = logging.getLogger(__name__)
 
-# With each text that it is to hide, Airflow compiles one expression of all of them: this many take less than a second
-# or two, ten times as many take minutes.
+# For each text that it is to hide, Airflow compiles the expression of all of them anew, in the task's process and in
+# the one above it: this much takes a second at most, ten times as many texts take more than half a minute.
 _MOST_TEXTS = 100
-_MOST_CHARACTERS = 30_000
+_MOST_CHARACTERS = 20_000
 # Shorter ones, such as "{", are in every log.
 _SHORTEST_LINE = 8
 
