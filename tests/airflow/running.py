@@ -58,6 +58,7 @@ class RunningAirflow:
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",
             "PYAPI_DATABASE_URL": kit_database_url or plain,
             "PYAPI_TASK_PREFIXES": "kit_tasks",
+            "PYAPI_FERNET_KEYS": "OPCaHqFd1I1N3EocN9UCBEYlr5w9NpWDTEZKmJqE38s=",
             "PYTHONPATH": str(Path(__file__).with_name("tasks")),
         }
         self._uv = uv

@@ -1,10 +1,12 @@
 """Records as DAGs of a real Airflow: what PyAPI stores is in force within seconds, and no record disturbs another."""
 
+import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import asyncpg
 import httpx
@@ -54,6 +56,20 @@ async def by_sql(shared_database: str) -> AsyncIterator[Any]:
     connection = await asyncpg.connect(shared_database.replace("+asyncpg", ""))
     yield connection
     await connection.close()
+
+
+@pytest.fixture
+async def post_by_sql(by_sql: Any) -> AsyncIterator[Callable[..., Awaitable[int]]]:
+    """Makes a record as no API does; it goes after the test."""
+    made: list[int] = []
+
+    async def post(**config: Any) -> int:
+        query = "INSERT INTO pyapi_data_records (name, config) VALUES ('encrypted', $1::text::jsonb) RETURNING id"
+        made.append(await by_sql.fetchval(query, json.dumps(config)))
+        return made[-1]
+
+    yield post
+    await by_sql.execute("DELETE FROM pyapi_data_records WHERE id = ANY($1)", made)
 
 
 @pytest.fixture(scope="session")
@@ -229,6 +245,55 @@ def test_a_run_calls_what_the_record_names(
     files = (airflow.folder / "bundles" / "pyapi").rglob("*.py")
     places = [airflow.task_log(record_id, run["dag_run_id"]), *(path.read_text() for path in files)]
     assert all("sesame-4711" not in place for place in places)
+
+
+# Made with the key that this Airflow has, and with another one.
+SECRET = "sesame-4712 密碼\nsecond-line-of-it"
+ENCRYPTED = (
+    "fernet:gAAAAABrA2Mugu0AEam_LWJBbVWKRVupOlpJVA_xfhpN1hUTo3Cr3xb1ZQ8fSxTk4JT2DFNCfMEfZ_l3"
+    "tqwy4xJaGZsOcbWVjgzDe8gcFuMd-894ShazzxegfO9LaqgcqHTi1O0vt_Px"
+)
+UNREADABLE = (
+    "fernet:gAAAAABrA2MuJahA3hO5d9kliN1nxdpYXOzSRjnATkgTTVetnCqO6J8OfBxW506z4A5Mngy43j05TuEuJI9r7q8VwC8-7xen_Q=="
+)
+
+
+async def test_a_run_gets_decrypted_secrets_and_its_log_shows_none(
+    post_by_sql: Callable[..., Awaitable[int]], in_force: InForce, airflow: RunningAirflow, tmp_path: Path
+) -> None:
+    written = tmp_path / "written"
+    source = f"postgresql://etl:{quote('p@ss-4713')}@host/db"
+    secrets = {"password": ENCRYPTED, "source": source, "smtp": [{"api_key": "key-4714"}]}
+    record_id = await post_by_sql(schedule=None, task="kit_tasks:write", file=str(written), **secrets)
+    in_force(record_id, is_stale=False)
+    run = airflow.trigger(record_id)
+    assert (run["state"], written.read_text()) == ("success", f"{SECRET} manual\n")
+    log = airflow.task_log(record_id, run["dag_run_id"])
+    assert [words in log for words in ("printed: ", "logged: ", "'smtp': [{'api_key': '***'}]")] == [True] * 3
+    assert [part for part in ("sesame", "4712", "second-line", "4713", "4714", "fernet:") if part in log] == []
+
+
+async def test_the_error_of_a_task_shows_no_secret(
+    post_by_sql: Callable[..., Awaitable[int]], in_force: InForce, airflow: RunningAirflow
+) -> None:
+    record_id = await post_by_sql(schedule=None, task="kit_tasks:fail", password=ENCRYPTED)
+    in_force(record_id, is_stale=False)
+    run = airflow.trigger(record_id)
+    log = airflow.task_log(record_id, run["dag_run_id"])
+    assert (run["state"], "nobody may come in with ***" in log) == ("failed", True)
+    assert [part for part in ("sesame", "second-line") if part in log] == []
+
+
+async def test_a_run_whose_secret_cannot_be_decrypted_fails_and_says_what_to_do(
+    post_by_sql: Callable[..., Awaitable[int]], in_force: InForce, airflow: RunningAirflow
+) -> None:
+    record_id = await post_by_sql(schedule=None, task="kit_tasks:fail", password=UNREADABLE, retries=3)
+    in_force(record_id, is_stale=False)
+    run = airflow.trigger(record_id)
+    log = airflow.task_log(record_id, run["dag_run_id"])
+    told = f"A secret of record {record_id} cannot be decrypted: set PYAPI_FERNET_KEYS in Airflow's environment"
+    assert (run["state"], told in log) == ("failed", True)
+    assert [part for part in ("failed: nobody", "gAAAA", airflow.environment["PYAPI_FERNET_KEYS"]) if part in log] == []
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 
@@ -14,10 +15,35 @@ pytestmark = pytest.mark.airflow
 CONFIG = {"schedule": "0 9 * * *", "source": "postgresql://etl:sesame@host/db", "時區": ["台北"]}
 NOWHERE = "postgresql://nobody:nothing@127.0.0.1:1/nowhere"
 
+NEW = "QZHVO1dF8cY5jgB-eibEtXZLyaQSc1KHoWS_2I_Tav4="
+OLD = "PYW5Vr3Nw1CFdCk7bZPwO-Jgmge00XbMQ--rxoAXXUU="
+OTHER = "RQT5QBlDiHsHcdzJRUZ8UbVjU2SFDvHulnxp9AEu0VM="
+# What each of these keys has made of a secret.
+SECRET_OF_NEW, SECRET_OF_OLD = "新 sesame", "postgresql://etl:old-sesame@host/db"
+BY_NEW = "fernet:gAAAAABrA2MuAqeC_SxdCCn9NcxM-LcwlfgxSAPDMiMsHALi5skWBfHKdQKbdOFtK2tfugMgxJ9C8-nL72IPXmfb8MLDY6zEUg=="
+BY_OLD = (
+    "fernet:gAAAAABrA2MuUdvpfCwAJKsU8uBIIr4FCeIkwvC-lk1Tu12KJThoKrjpYPwKPv98zc7bhvX5"
+    "-uor6lGwmc2sJIbqUO5UvxWsVEzm9qNtDEWBE2zrgdnnrXpUDK_9PjUj57vINZoBVXEH"
+)
+BY_OTHER = "fernet:gAAAAABrA2MuJahA3hO5d9kliN1nxdpYXOzSRjnATkgTTVetnCqO6J8OfBxW506z4A5Mngy43j05TuEuJI9r7q8VwC8-7xen_Q=="
+NO_TEXT = "fernet:gAAAAABrA2Mul2i1cqJWanaSDM8QUNfueoA3z8SKzHuBq1uAtp5kTbhteGGhYm8E8OIJlfiQN5Mri8jyDGV14NP5-0zcMne9pw=="
+
 
 @pytest.fixture(scope="module")
 def record(owner: httpx.Client) -> dict[str, Any]:
     made: dict[str, Any] = owner.post("/api/data/", json={"name": "讀取", "config": CONFIG}).json()
+    return made
+
+
+@pytest.fixture(scope="module")
+async def encrypted(shared_database: str) -> list[int]:
+    """Records with a secret, one of them with a secret that the kit has no key for."""
+    connection = await asyncpg.connect(shared_database.replace("+asyncpg", ""))
+    statement = """INSERT INTO pyapi_data_records (name, status, config)
+        VALUES ($1, $2, jsonb_build_object('source', $3::text)) RETURNING id"""
+    rows = (("readable", "inactive", BY_OLD), ("unreadable", "pending", BY_OTHER))
+    made = [await connection.fetchval(statement, *row) for row in rows]
+    await connection.close()
     return made
 
 
@@ -28,16 +54,26 @@ def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def answers(
-    ask_airflow: AskAirflow, shared_database: str, pyapi: RunningServer, record: dict[str, Any], snapshot: Path
+    ask_airflow: AskAirflow,
+    shared_database: str,
+    pyapi: RunningServer,
+    record: dict[str, Any],
+    encrypted: list[int],
+    snapshot: Path,
 ) -> list[Any]:
     questions: list[dict[str, Any]] = [
         {"status": "active"},
         {"id": record["id"]},
         {"id": 2**31 - 1},
         {"snapshot": str(snapshot)},
+        *({"id": record_id} for record_id in encrypted),
+        *({"status": status} for status in ("inactive", "pending")),
+        {"credentials": PLAIN},
+        *DECRYPTIONS.values(),
     ]
     url = shared_database.replace("+asyncpg", "")
-    found: list[Any] = ask_airflow("read_records.py", questions, PYAPI_DATABASE_URL=url).answer()
+    asked = ask_airflow("read_records.py", questions, PYAPI_DATABASE_URL=url, PYAPI_FERNET_KEYS=f"{NEW},{OLD}")
+    found: list[Any] = asked.answer()
     return found
 
 
@@ -67,3 +103,90 @@ def test_that_file_makes_the_same_dags_while_the_database_is_away(
 
 def test_its_snapshot_holds_no_credential(answers: list[Any], snapshot: Path) -> None:
     assert "sesame" not in snapshot.read_text()
+
+
+# --- Secrets ----------------------------------------------------------------------------------------------------------
+
+CURE = "set PYAPI_FERNET_KEYS in Airflow's environment to the keys of PyAPI."
+UNREADABLE = f"A secret of record 5 cannot be decrypted: {CURE}"
+NO_KEY_FITS = f"{UNREADABLE} None of the keys that are there opens it."
+BAD_KEYS = "PYAPI_FERNET_KEYS must hold Fernet keys: each 32 bytes in base64, separated by commas."
+BOTH = {"PYAPI_FERNET_KEYS": f" {NEW} ,{OLD},", "AIRFLOW__CORE__FERNET_KEY": OTHER}
+WHOLE = {"a": [BY_OLD, 5, None, {"b": BY_NEW}], BY_NEW: BY_NEW, "task": "m:f"}
+OPENED = {"a": [SECRET_OF_OLD, 5, None, {"b": SECRET_OF_NEW}], BY_NEW: SECRET_OF_NEW, "task": "m:f"}
+NO_TOKENS = ["fernet: my drink", "fernet:", "fernet:gAAAA", f" {BY_NEW}", f"{BY_NEW}\n", f"{BY_NEW}===", BY_NEW[7:]]
+DECRYPTIONS: dict[str, dict[str, Any]] = {
+    "two keys": {"decrypt": WHOLE, "environ": BOTH},
+    "Airflow's keys": {"decrypt": [BY_NEW, BY_OLD], "environ": {"AIRFLOW__CORE__FERNET_KEY": f"{NEW},{OLD}"}},
+    "a text": {"decrypt": BY_NEW, "environ": BOTH},
+    "deep": {"decrypt": {"a": BY_NEW}, "environ": BOTH, "levels": 3000},
+    "no tokens": {"decrypt": NO_TOKENS, "environ": {}},
+    "no key": {"decrypt": WHOLE, "environ": {}},
+    "another key": {"decrypt": [BY_NEW, BY_OTHER], "environ": {"PYAPI_FERNET_KEYS": NEW}},
+    "no UTF-8": {"decrypt": NO_TEXT, "environ": BOTH},
+    "damaged": {"decrypt": BY_NEW[:-6], "environ": BOTH},
+    "a wrong key": {"decrypt": 1, "environ": {"PYAPI_FERNET_KEYS": f"{NEW},geheim"}},
+    "a wrong key of Airflow": {"decrypt": BY_NEW, "environ": {"AIRFLOW__CORE__FERNET_KEY": "geheim"}},
+}
+
+
+@pytest.fixture
+def opened(answers: list[Any]) -> dict[str, Any]:
+    """The answers to those questions."""
+    return dict(zip(DECRYPTIONS, answers[-len(DECRYPTIONS) :], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("two keys", OPENED),
+        ("Airflow's keys", [SECRET_OF_NEW, SECRET_OF_OLD]),
+        ("a text", SECRET_OF_NEW),
+        ("deep", {"a": SECRET_OF_NEW}),
+        ("no tokens", NO_TOKENS),
+    ],
+)
+def test_a_config_is_decrypted(opened: dict[str, Any], name: str, expected: Any) -> None:
+    value, _, settings = opened[name]
+    assert (value, NEW in settings) == (expected, False)
+
+
+def test_what_was_decrypted_is_known(opened: dict[str, Any]) -> None:
+    assert sorted(opened["two keys"][1]) == sorted([SECRET_OF_OLD, SECRET_OF_NEW, SECRET_OF_NEW])
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("no key", UNREADABLE),
+        ("another key", NO_KEY_FITS),
+        ("no UTF-8", NO_KEY_FITS),
+        ("damaged", NO_KEY_FITS),
+        ("a wrong key", BAD_KEYS),
+        ("a wrong key of Airflow", UNREADABLE),
+    ],
+)
+def test_what_cannot_be_decrypted_says_what_to_do(opened: dict[str, Any], name: str, error: str) -> None:
+    assert opened[name] == error
+
+
+def test_an_author_gets_a_record_with_its_secrets(answers: list[Any]) -> None:
+    name, config, _, shown = answers[4]
+    assert (name, config, "sesame" in shown) == ("readable", {"source": SECRET_OF_OLD}, False)
+    assert answers[6] == ["readable"]
+
+
+def test_an_author_is_told_which_record_cannot_be_decrypted(answers: list[Any], encrypted: list[int]) -> None:
+    assert [answers[5], answers[7]] == [NO_KEY_FITS.replace("record 5", f"record {encrypted[1]}")] * 2
+
+
+PLAIN = {
+    "source": "postgresql://etl:p%40ss-4711@host/db?token=t-4712",
+    "smtp": [{"api_key": ["k-4713", {"x": 47140, "y": True, "z": None}]}],
+    "command": "curl -H 'Authorization: Bearer abcdefghijklmnop4715'",
+    "table": "orders",
+}
+
+
+def test_plain_credentials_of_a_config_are_found(answers: list[Any]) -> None:
+    assert sorted(answers[8]) == ["47140", "abcdefghijklmnop4715", "k-4713", "p%40ss-4711", "t-4712"]

@@ -6,11 +6,12 @@ for found in records(status="active"):
     print(found.name, found.config)
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from pyapi_airflow import database
+from pyapi_airflow.configs import open_configs
 from pyapi_airflow.settings import KitSettings
 
 
@@ -20,7 +21,7 @@ class RecordNotFound(LookupError):
 
 @dataclass(frozen=True)
 class Record:
-    """A row of the view `pyapi_records_v1`; `config` holds credentials, and is not shown by `repr`."""
+    """A row of the view `pyapi_records_v1`; `config` holds credentials, decrypted, and is not shown by `repr`."""
 
     id: int
     name: str
@@ -35,14 +36,20 @@ class Record:
 
 
 def records(*, status: str | None = None) -> list[Record]:
-    """All records, or those with a status, by id."""
-    with database.connect(KitSettings.load()) as connection:
-        return [Record(*row) for row in database.view_rows(connection, status=status)]
+    """All records, or those with a status, by id. Raises SecretUnreadable when a secret of one cannot be decrypted."""
+    return _read(status=status)
 
 
 def record(record_id: int) -> Record:
-    """One record. Raises RecordNotFound."""
-    with database.connect(KitSettings.load()) as connection:
-        for row in database.view_rows(connection, record_id=record_id):
-            return Record(*row)
+    """One record. Raises RecordNotFound, and SecretUnreadable when a secret of it cannot be decrypted."""
+    for found in _read(record_id=record_id):
+        return found
     raise RecordNotFound(f"There is no data record {record_id}.")
+
+
+def _read(*, record_id: int | None = None, status: str | None = None) -> list[Record]:
+    settings = KitSettings.load()
+    with database.connect(settings) as connection:
+        found = [Record(*row) for row in database.view_rows(connection, record_id=record_id, status=status)]
+    configs = open_configs({item.id: item.config for item in found}, settings)
+    return [replace(item, config=configs[item.id]) for item in found]

@@ -1,5 +1,6 @@
 """What the kit is told by the environment of Airflow; every variable begins with `PYAPI_`."""
 
+import base64
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ class KitSettings:
     connect_seconds: int = 3
     statement_seconds: int = 5
     patience_seconds: int = 90
+    fernet_keys: tuple[str, ...] = field(default=(), repr=False)
 
     @classmethod
     def load(cls, environ: Mapping[str, str] = os.environ) -> Self:
@@ -35,10 +37,9 @@ class KitSettings:
             database_url=_for_libpq(url),
             web_url=environ.get("PYAPI_WEB_URL", "").rstrip("/") or None,
             shard_size=_whole(environ, "PYAPI_SHARD_SIZE", DEFAULT_SHARD_SIZE),
-            task_prefixes=tuple(
-                part.strip() for part in environ.get("PYAPI_TASK_PREFIXES", "").split(",") if part.strip()
-            ),
+            task_prefixes=_listed(environ, "PYAPI_TASK_PREFIXES"),
             patience_seconds=_whole(environ, "PYAPI_PATIENCE_SECONDS", 90),
+            fernet_keys=_fernet_keys(environ),
         )
 
 
@@ -48,6 +49,25 @@ def _for_libpq(url: str) -> str:
     if not separator or scheme.partition("+")[0] not in {"postgresql", "postgres"}:
         raise NotConfigured("PYAPI_DATABASE_URL must begin with postgresql://")
     return f"postgresql://{rest}"
+
+
+def _listed(environ: Mapping[str, str], name: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in environ.get(name, "").split(",") if part.strip())
+
+
+def _fernet_keys(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Those of `PYAPI_FERNET_KEYS`, newest first; without it those of Airflow, whose wrong keys are not our affair."""
+    keys = _listed(environ, "PYAPI_FERNET_KEYS")
+    if not all(map(_is_fernet_key, keys)):
+        raise NotConfigured("PYAPI_FERNET_KEYS must hold Fernet keys: each 32 bytes in base64, separated by commas.")
+    return keys or tuple(filter(_is_fernet_key, _listed(environ, "AIRFLOW__CORE__FERNET_KEY")))
+
+
+def _is_fernet_key(text: str) -> bool:
+    try:
+        return len(base64.urlsafe_b64decode(text)) == 32
+    except ValueError:
+        return False
 
 
 def _whole(environ: Mapping[str, str], name: str, default: int) -> int:

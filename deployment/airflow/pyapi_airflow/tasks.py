@@ -7,6 +7,8 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from pyapi_airflow import database
+from pyapi_airflow.configs import open_configs
+from pyapi_airflow.decryption import SecretUnreadable
 from pyapi_airflow.settings import KitSettings
 
 _STARTED_BY_PEOPLE = {"manual"}
@@ -34,6 +36,10 @@ class RecordOperator(BaseOperator):
             raise AirflowFailException(f"Record {self.record_id} was deleted.")
         if status != "active" and context["dag_run"].run_type not in _STARTED_BY_PEOPLE:
             raise AirflowSkipException(f"Record {self.record_id} is {status}.")
+        try:
+            config = open_configs({self.record_id: config}, settings)[self.record_id]
+        except SecretUnreadable as error:
+            raise AirflowFailException(str(error)) from None
         run_config(config if isinstance(config, dict) else {}, context, prefixes=settings.task_prefixes)
 
     def _look(self, connection: Any) -> tuple[str | None, Any]:

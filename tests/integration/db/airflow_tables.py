@@ -52,42 +52,50 @@ _ROWS = (
     "INSERT INTO pyapireports (name) VALUES ('not one of ours: there is no underscore')",
 )
 
-_FOREIGN = r"""
-    n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND c.relname NOT LIKE '%pyapi\_%'
+# Our names hold this; `{like}` is LIKE or NOT LIKE.
+_NAMED = r"""
+    n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND c.relname {like} '%pyapi\_%'
 """
 _CATALOG = {
     "relations": f"""
-        SELECT c.oid, c.relname, c.relkind, c.relfilenode, c.relowner, c.relacl::text, c.relhastriggers, c.relchecks
-        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {_FOREIGN}""",
+        SELECT c.oid, c.relname, c.relkind, c.relfilenode, c.relowner, c.relacl::text, c.relhastriggers, c.relchecks,
+               obj_description(c.oid, 'pg_class')
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {_NAMED}""",
     "columns": f"""
         SELECT c.relname, a.attnum, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attisdropped,
                pg_get_expr(d.adbin, d.adrelid)
         FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-        LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum WHERE {_FOREIGN}""",
+        LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum WHERE {_NAMED}""",
     "constraints": f"""
         SELECT o.oid, c.relname, o.conname, pg_get_constraintdef(o.oid)
         FROM pg_constraint o JOIN pg_class c ON c.oid = o.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE {_FOREIGN}""",
+        WHERE {_NAMED}""",
     "indexes": f"""
         SELECT c.relname, pg_get_indexdef(i.indexrelid), i.indisvalid
         FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE {_FOREIGN}""",
+        WHERE {_NAMED}""",
     "triggers": f"""
         SELECT t.oid, c.relname, t.tgname, pg_get_triggerdef(t.oid), t.tgenabled
         FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE {_FOREIGN}""",
+        WHERE {_NAMED}""",
+    "views": f"""
+        SELECT c.relname, pg_get_viewdef(c.oid)
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('v', 'm') AND {_NAMED}""",
     "functions": r"""
-        SELECT p.oid, p.proname, pg_get_functiondef(p.oid) FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-        WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND p.proname NOT LIKE 'pyapi\_%'""",
+        SELECT p.oid, p.proname, pg_get_functiondef(p.oid), p.proacl::text
+        FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+        WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND p.proname {like} 'pyapi\_%'""",
     "types": r"""
-        SELECT t.oid, t.typname, t.typtype FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
-        WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND t.typname NOT LIKE '%pyapi\_%'""",
+        SELECT t.oid, t.typname, t.typtype,
+               ARRAY(SELECT e.enumlabel FROM pg_enum e WHERE e.enumtypid = t.oid ORDER BY e.enumsortorder)::text
+        FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
+        WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND t.typname {like} '%pyapi\_%'""",
     "schemas": """
         SELECT oid, nspname, nspowner, nspacl::text FROM pg_namespace WHERE nspname !~ '^pg_temp|^pg_toast_temp'""",
 }
 _NAMES = f"""
     SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname)
-    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = :kind AND {_FOREIGN}"""
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = :kind AND {_NAMED}"""
 _ROWS_OF = {
     "r": "SELECT t::text FROM {name} t",
     "S": "SELECT last_value || ' ' || is_called FROM {name}",
@@ -102,10 +110,19 @@ async def create_airflow_tables(connection: AsyncConnection) -> None:
 
 async def foreign_state(connection: AsyncConnection) -> dict[str, list[Any]]:
     """Everything in the database that is not ours: its catalog and its rows, comparable with `==`."""
+    return await _state(connection, "NOT LIKE")
+
+
+async def own_state(connection: AsyncConnection) -> dict[str, list[Any]]:
+    """The same for all that is ours."""
+    return await _state(connection, "LIKE")
+
+
+async def _state(connection: AsyncConnection, like: str) -> dict[str, list[Any]]:
     state: dict[str, list[Any]] = {}
     for name, statement in _CATALOG.items():
-        state[name] = sorted(map(str, (await connection.execute(text(statement))).all()))
+        state[name] = sorted(map(str, (await connection.execute(text(statement.format(like=like)))).all()))
     for kind, statement in _ROWS_OF.items():
-        for name in (await connection.execute(text(_NAMES), {"kind": kind.encode()})).scalars():
+        for name in (await connection.execute(text(_NAMES.format(like=like)), {"kind": kind.encode()})).scalars():
             state[name] = sorted((await connection.execute(text(statement.format(name=name)))).scalars())
     return state
