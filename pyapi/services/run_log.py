@@ -2,21 +2,26 @@
 
 import json
 import re
-from collections.abc import AsyncIterator, Collection
-from typing import Any
+from collections.abc import AsyncIterator, Iterable
+from typing import Any, Final
+from urllib.parse import unquote
 
 from pyapi.exceptions import AirflowUnavailable
-from pyapi.utils.credentials import MASK
+from pyapi.utils.credentials import MASK, credentials_in
 from pyapi.utils.masking import mask_secrets
 
-CUT_OFF = "The log ends here: Airflow does not answer any more."
+_SHORTEST: Final = 4
+CUT_OFF: Final = "The log ends here: Airflow does not answer any more."
 
 
 class LogMasker:
     """Hides values that are known to be secret, wherever they stand, and whatever looks like a credential."""
 
-    def __init__(self, secret: Collection[str]) -> None:
-        longest_first = sorted(secret, key=len, reverse=True)
+    def __init__(self, configs: Iterable[Any]) -> None:
+        """`configs` hold the credentials. Those of fewer than four characters would hide half of any other text."""
+        found = {secret for config in configs for secret in credentials_in(config)}
+        found |= {unquote(secret) for secret in found}
+        longest_first = sorted((secret for secret in found if len(secret) >= _SHORTEST), key=len, reverse=True)
         self._known = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
 
     async def entries(self, lines: AsyncIterator[str]) -> AsyncIterator[dict[str, Any]]:

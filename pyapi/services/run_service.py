@@ -29,7 +29,7 @@ from pyapi.services.auth_service import Caller
 from pyapi.services.run_log import LogMasker
 from pyapi.services.runnable_records import RunnableRecords
 from pyapi.services.schedule_service import Clock, utc_now
-from pyapi.utils.masking import mask_secrets, secret_values
+from pyapi.utils.masking import mask_secrets
 
 NEWEST_FIRST = "-run_after"
 
@@ -136,11 +136,10 @@ class RunService:
             try_number = tasks[task_id].try_number if task_id in tasks else 0
         async with self._runs() as dao:
             configs = await dao.configs(record_id, version=run.version)
-        secret = {value for config in [*configs, run.conf] for value in secret_values(config)}
         async with self._airflow.log_lines(record_id, run_id, task_id, try_number=try_number) as lines:
             if lines is None:
                 raise NotFound("This run has no such task, or the task no such try.")
-            yield LogMasker(secret).entries(lines)
+            yield LogMasker([*configs, run.conf]).entries(lines)
 
     async def _page(self, record_id: int | None, params: RunListParams) -> tuple[list[Run], str | None]:
         wanted = RunFilter(state=params.state, run_type=params.type, after=params.from_, before=params.to)

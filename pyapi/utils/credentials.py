@@ -55,6 +55,23 @@ def is_connection_key(key: str) -> bool:
     return bool(_CONNECTION.search("_".join(_WORD.findall(key)).lower()))
 
 
+def credentials_in(value: object) -> Iterator[str]:
+    """All credentials inside a JSON value, however deep: what stands under sensitive names, and in texts."""
+    waiting = [(value, False)]
+    while waiting:
+        found, is_secret = waiting.pop()
+        if isinstance(found, dict):
+            waiting += [(below, is_secret or is_sensitive_key(key)) for key, below in found.items()]
+        elif isinstance(found, list):
+            waiting += [(below, is_secret) for below in found]
+        elif isinstance(found, str):
+            if is_secret:
+                yield found
+            yield from (found[secret.begin : secret.end] for secret in find_secrets(found))
+        elif is_secret and isinstance(found, int | float) and not isinstance(found, bool):
+            yield str(found)
+
+
 # --- Secrets inside a text --------------------------------------------------------------------------------------------
 
 

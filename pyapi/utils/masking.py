@@ -1,17 +1,14 @@
 """Hides the credentials inside a record's `config` on its way out; `unmasking` puts them back on the way in."""
 
 import math
-from collections.abc import Iterator
 from typing import TypeAlias
-from urllib.parse import unquote
 
-from pyapi.utils.credentials import MASK, find_secrets, is_sensitive_key, mask_text
+from pyapi.utils.credentials import MASK, is_sensitive_key, mask_text
 
 JSON: TypeAlias = "None | bool | int | float | str | list[JSON] | dict[str, JSON]"
 
 CUT = "…"
 MAX_DEPTH = 64
-_SHORTEST_SECRET = 4
 
 
 def mask_secrets(value: JSON) -> JSON:
@@ -23,34 +20,6 @@ def mask_secrets(value: JSON) -> JSON:
     have (1e400 reads as infinity) becomes null.
     """
     return _mask(value, 1)
-
-
-def secret_values(value: JSON) -> set[str]:
-    """The credentials inside a config that `mask_secrets` would hide, as they are and as URLs write them.
-
-    Texts of fewer than four characters are left out: hiding them everywhere would hide half of any other text.
-    """
-    found = {secret for text, is_whole in _texts(value, 1) for secret in _secrets_in(text, is_whole=is_whole)}
-    found |= {unquote(secret) for secret in found}
-    return {secret for secret in found if len(secret) >= _SHORTEST_SECRET}
-
-
-def _texts(value: JSON, depth: int, *, is_whole: bool = False) -> Iterator[tuple[str, bool]]:
-    """All texts, and whether each stands under a sensitive key."""
-    if isinstance(value, str):
-        yield value, is_whole
-    elif isinstance(value, dict) and depth <= MAX_DEPTH:
-        for key, below in value.items():
-            yield from _texts(below, depth + 1, is_whole=is_whole or is_sensitive_key(key))
-    elif isinstance(value, list) and depth <= MAX_DEPTH:
-        for below in value:
-            yield from _texts(below, depth + 1, is_whole=is_whole)
-
-
-def _secrets_in(text: str, *, is_whole: bool) -> Iterator[str]:
-    if is_whole:
-        yield text
-    yield from (text[secret.begin : secret.end] for secret in find_secrets(text))
 
 
 def _mask(value: JSON, depth: int) -> JSON:

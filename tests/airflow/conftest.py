@@ -90,7 +90,9 @@ async def shared_database(new_database: NewDatabase) -> str:
 
 
 @pytest.fixture(scope="session")
-def stopped_airflow(uv: str, shared_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAirflow]:
+def stopped_airflow(
+    uv: str, shared_database: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningAirflow]:
     """The Airflow of the session, before it is started: PyAPI has to know where it will be."""
     running = RunningAirflow(uv, tmp_path_factory.mktemp("airflow"), database_url=shared_database)
     yield running

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pyapi_airflow
-from pyapi_airflow.configs import credentials
 from pyapi_airflow.decryption import decrypt
 from pyapi_airflow.settings import KitSettings, NotConfigured
 
@@ -35,8 +34,6 @@ def answer(question: dict[str, Any]) -> Any:
     """What is asked for."""
     if "snapshot" in question:
         return ids_of_dags(Path(question["snapshot"]))
-    if "credentials" in question:
-        return list(credentials(question["credentials"]))
     if "decrypt" in question:
         return decrypted(question["decrypt"], question["environ"], question.get("levels", 0))
     if "id" not in question:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyapi.utils import credentials, unmasking
-from pyapi.utils.credentials import MASK, is_sensitive_key, mask_text
+from pyapi.utils.credentials import MASK, credentials_in, is_sensitive_key, mask_text
 from pyapi.utils.masking import CUT, JSON, mask_secrets
 
 
@@ -909,3 +909,16 @@ def test_infinity_is_not_written_back() -> None:
 
 def test_no_more_errors_than_somebody_reads() -> None:
     assert len(errors_of([{"token": MASK}] * 1000, None)) == 32
+
+
+PLAIN = {
+    "source": "postgresql://etl:p%40ss-4711@host/db?token=t-4712",
+    "smtp": [{"api_key": ["k-4713", {"x": 47140, "y": True, "z": None}]}],
+    "command": "curl -H 'Authorization: Bearer abcdefghijklmnop4715'",
+    "table": "orders",
+}
+
+
+def test_the_credentials_of_a_config_are_found() -> None:
+    expected = ["47140", "abcdefghijklmnop4715", "k-4713", "p%40ss-4711", "t-4712"]
+    assert sorted(credentials_in(PLAIN)) == expected

@@ -10,8 +10,8 @@ from urllib.parse import unquote
 from airflow.sdk import get_current_context
 from airflow.sdk.log import mask_secret
 
-from pyapi.utils.credentials import find_secrets, is_sensitive_key
-from pyapi_airflow.decryption import decrypt
+from pyapi.utils.credentials import credentials_in
+from pyapi_airflow.decryption import Decrypted, SecretUnreadable, decrypt
 from pyapi_airflow.settings import KitSettings
 
 log = logging.getLogger(__name__)
@@ -25,30 +25,23 @@ _SHORTEST_LINE = 8
 
 
 def open_configs(configs: Mapping[int, Any], settings: KitSettings) -> dict[int, Any]:
-    """The configs of records, by the ids of these, as they may be used. Raises SecretUnreadable."""
-    opened = {key: decrypt(config, settings.fernet_keys, record_id=key) for key, config in configs.items()}
+    """The configs of records, by the ids of these, as they may be used.
+
+    In the place of one that cannot be decrypted stands its SecretUnreadable: it must not be in the way of the others.
+    """
+    opened = {record_id: _open(config, settings, record_id) for record_id, config in configs.items()}
     if _in_task():
         decrypted = chain.from_iterable(found.secrets for found in opened.values())
-        plain = chain.from_iterable(credentials(found.value) for found in opened.values())
+        plain = chain.from_iterable(credentials_in(found.value) for found in opened.values())
         _hide_in_log([*settings.fernet_keys, *decrypted, *plain])
-    return {key: found.value for key, found in opened.items()}
+    return {record_id: found.value for record_id, found in opened.items()}
 
 
-def credentials(config: Any) -> Iterator[str]:
-    """What stands under sensitive names, and the passwords, parameters and tokens inside of texts."""
-    waiting = [(config, False)]
-    while waiting:
-        value, is_secret = waiting.pop()
-        if isinstance(value, dict):
-            waiting += [(below, is_secret or is_sensitive_key(key)) for key, below in value.items()]
-        elif isinstance(value, list):
-            waiting += [(below, is_secret) for below in value]
-        elif isinstance(value, str):
-            if is_secret:
-                yield value
-            yield from (value[found.begin : found.end] for found in find_secrets(value))
-        elif is_secret and isinstance(value, int | float) and not isinstance(value, bool):
-            yield str(value)
+def _open(config: Any, settings: KitSettings, record_id: int) -> Decrypted:
+    try:
+        return decrypt(config, settings.fernet_keys, record_id=record_id)
+    except SecretUnreadable as error:
+        return Decrypted(error, [])
 
 
 def _in_task() -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 from pyapi_airflow import database
 from pyapi_airflow.configs import open_configs
+from pyapi_airflow.decryption import SecretUnreadable
 from pyapi_airflow.settings import KitSettings
 
 
@@ -21,27 +22,34 @@ class RecordNotFound(LookupError):
 
 @dataclass(frozen=True)
 class Record:
-    """A row of the view `pyapi_records_v1`; `config` holds credentials, decrypted, and is not shown by `repr`."""
+    """A row of the view `pyapi_records_v1`."""
 
     id: int
     name: str
     description: str | None
     status: str
-    config: Any = field(repr=False)
+    _config: Any = field(repr=False)
     owner: str | None
     revision: int
     created_at: datetime
     updated_at: datetime
     next_run_at: datetime | None
 
+    @property
+    def config(self) -> Any:
+        """The job, with its credentials decrypted. Raises SecretUnreadable when one of them cannot be."""
+        if isinstance(self._config, SecretUnreadable):
+            raise self._config
+        return self._config
+
 
 def records(*, status: str | None = None) -> list[Record]:
-    """All records, or those with a status, by id. Raises SecretUnreadable when a secret of one cannot be decrypted."""
+    """All records, or those with a status, by id."""
     return _read(status=status)
 
 
 def record(record_id: int) -> Record:
-    """One record. Raises RecordNotFound, and SecretUnreadable when a secret of it cannot be decrypted."""
+    """One record. Raises RecordNotFound."""
     for found in _read(record_id=record_id):
         return found
     raise RecordNotFound(f"There is no data record {record_id}.")
@@ -51,5 +59,5 @@ def _read(*, record_id: int | None = None, status: str | None = None) -> list[Re
     settings = KitSettings.load()
     with database.connect(settings) as connection:
         found = [Record(*row) for row in database.view_rows(connection, record_id=record_id, status=status)]
-    configs = open_configs({item.id: item.config for item in found}, settings)
-    return [replace(item, config=configs[item.id]) for item in found]
+    configs = open_configs({item.id: item._config for item in found}, settings)
+    return [replace(item, _config=configs[item.id]) for item in found]

@@ -36,10 +36,9 @@ class RecordOperator(BaseOperator):
             raise AirflowFailException(f"Record {self.record_id} was deleted.")
         if status != "active" and context["dag_run"].run_type not in _STARTED_BY_PEOPLE:
             raise AirflowSkipException(f"Record {self.record_id} is {status}.")
-        try:
-            config = open_configs({self.record_id: config}, settings)[self.record_id]
-        except SecretUnreadable as error:
-            raise AirflowFailException(str(error)) from None
+        config = open_configs({self.record_id: config}, settings)[self.record_id]
+        if isinstance(config, SecretUnreadable):
+            raise AirflowFailException(str(config))
         run_config(config if isinstance(config, dict) else {}, context, prefixes=settings.task_prefixes)
 
     def _look(self, connection: Any) -> tuple[str | None, Any]:
