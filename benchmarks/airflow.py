@@ -5,19 +5,17 @@ more the first time, when it installs Airflow.
 """
 
 import asyncio
-import shutil
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import asyncpg
 import httpx
 
-from benchmarks.server import Service, cpu_seconds_of, running_service
+from benchmarks.linked import linked, sign_in
+from benchmarks.server import Service, cpu_seconds_of
 from tests.airflow.running import RunningAirflow
 
 ROUNDS = 8
@@ -29,16 +27,8 @@ PATIENCE_SECONDS = 300
 
 def main(records: int) -> None:
     """Measure, and print the table."""
-    uv = shutil.which("uv")
-    assert uv is not None
-    with tempfile.TemporaryDirectory() as folder, running_service(Path(folder)) as service:
-        (home := Path(folder, "airflow")).mkdir()
-        airflow = RunningAirflow(uv, home, database_url=service.database_url, pyapi_url=service.url)
-        try:
-            airflow.start()
-            report(service, airflow, records)
-        finally:
-            airflow.stop()
+    with linked() as (service, airflow):
+        report(service, airflow, records)
 
 
 def report(service: Service, airflow: RunningAirflow, records: int) -> None:
@@ -61,16 +51,6 @@ def report(service: Service, airflow: RunningAirflow, records: int) -> None:
     everything = sorted(seconds for times in found.values() for seconds in times)
     print(f"| all: 95 of 100 within | {everything[int(len(everything) * 0.95)]:.2f} | |")
     print(f"\nAll {records} new at once: {appeared:.1f} s. DAG processor while nothing changes: {idle:.1%} of a core.")
-
-
-def sign_in(service: Service) -> httpx.Client:
-    """A client of PyAPI that may write."""
-    client = httpx.Client(base_url=service.url, trust_env=False, timeout=30)
-    account = {"username": "wang", "email": "wang@example.com", "password": "SecurePass123"}
-    client.post("/api/auth/register", json=account).raise_for_status()
-    signs_in = {name: account[name] for name in ("username", "password")}
-    client.headers["Authorization"] = f"Bearer {client.post('/api/auth/login', json=signs_in).json()['access_token']}"
-    return client
 
 
 async def fill(service: Service, records: int) -> int:

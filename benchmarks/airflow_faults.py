@@ -7,7 +7,6 @@ kit for 60 seconds, locks the tables for 40, and prints what became of the good 
 import asyncio
 import json
 import secrets
-import shutil
 import tempfile
 import time
 from datetime import UTC, datetime, timedelta
@@ -16,7 +15,8 @@ from typing import Any
 
 import asyncpg
 
-from benchmarks.server import Service, running_service
+from benchmarks.linked import airflow_on
+from benchmarks.server import Postgres, Service, running_postgres, service_on
 from tests.airflow.running import RunningAirflow
 
 GOOD = 50
@@ -42,29 +42,24 @@ _NAMES = ('"; import os #', "'''\n\\", "\u2028\u202e", "名" * 255, " x ")
 
 def main() -> None:
     """Make it all happen, and print what is left."""
-    uv = shutil.which("uv")
-    assert uv is not None
-    with tempfile.TemporaryDirectory() as folder, running_service(Path(folder)) as service:
-        (home := Path(folder, "airflow")).mkdir()
-        kit_url = asyncio.run(make_role(service))
-        airflow = RunningAirflow(
-            uv, home, database_url=service.database_url, pyapi_url=service.url, kit_database_url=kit_url
-        )
-        try:
-            airflow.start()
-            asyncio.run(faults(service, airflow))
-        finally:
-            airflow.stop()
+    with (
+        tempfile.TemporaryDirectory() as name,
+        running_postgres(folder := Path(name)) as postgres,
+        airflow_on(postgres, folder, kit_database_url=asyncio.run(make_role(postgres))) as airflow,
+        service_on(postgres, folder, airflow.settings) as service,
+    ):
+        airflow.start(pyapi_url=service.url)
+        asyncio.run(faults(service, airflow))
 
 
-async def make_role(service: Service) -> str:
+async def make_role(postgres: Postgres) -> str:
     """A role that may do what docs/airflow.md says, and nothing else; answers the URL for it."""
-    connection = await asyncpg.connect(service.database_url.replace("+asyncpg", ""))
+    connection = await asyncpg.connect(postgres.url.replace("+asyncpg", ""))
     password = secrets.token_hex(8)
     await connection.execute(f"CREATE ROLE kit LOGIN PASSWORD '{password}'")
     await connection.execute("GRANT SELECT ON pyapi_data_revisions, pyapi_records_v1 TO kit")
     await connection.close()
-    place = service.database_url.rpartition("@")[2]
+    place = postgres.url.rpartition("@")[2]
     return f"postgresql://kit:{password}@{place}"
 
 

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,14 @@ from pyapi.db.migrations import prepare_schema
 
 _TICK = os.sysconf("SC_CLK_TCK")
 _PATIENCE_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A running PostgreSQL."""
+
+    url: str
+    pid: int
 
 
 @dataclass(frozen=True)
@@ -46,27 +54,43 @@ def cpu_seconds_of(pid: int) -> float:
 @contextlib.contextmanager
 def running_service(folder: Path) -> Iterator[Service]:
     """Start PostgreSQL and the service, one worker; end both afterwards."""
+    with running_postgres(folder) as postgres, service_on(postgres, folder, {}) as service:
+        yield service
+
+
+@contextlib.contextmanager
+def running_postgres(folder: Path) -> Iterator[Postgres]:
+    """Start a PostgreSQL with the tables of the service; end it afterwards."""
     postgres = EmbeddedPostgres(folder / "postgres")
     try:
-        database_url = postgres.start()
-        asyncio.run(prepare_schema(database_url, migrate=True))
-        with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as probe:
-            port = probe.getsockname()[1]
-        settings = {"DATABASE_URL": database_url, "PYAPI_PORT": str(port), "PYAPI_DATA_DIR": str(folder / "data")}
-        with (folder / "service.log").open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "pyapi"], cwd=folder, env=os.environ | settings, stdout=log, stderr=log
-            )
-        try:
-            url = f"http://127.0.0.1:{port}"
-            _wait_until_live(url)
-            postgres_pid = int((postgres.data_path / "postmaster.pid").read_text().split()[0])
-            yield Service(url, database_url, process.pid, postgres_pid)
-        finally:
-            process.terminate()
-            process.wait()
+        url = postgres.start()
+        asyncio.run(prepare_schema(url, migrate=True))
+        yield Postgres(url, int((postgres.data_path / "postmaster.pid").read_text().split()[0]))
     finally:
         postgres.stop()
+
+
+@contextlib.contextmanager
+def service_on(postgres: Postgres, folder: Path, settings: Mapping[str, str]) -> Iterator[Service]:
+    """Start the service, one worker; end it afterwards."""
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as probe:
+        port = probe.getsockname()[1]
+    basics = {"DATABASE_URL": postgres.url, "PYAPI_PORT": str(port), "PYAPI_DATA_DIR": str(folder / "data")}
+    with (folder / "service.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pyapi"],
+            cwd=folder,
+            env=os.environ | basics | dict(settings),
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        _wait_until_live(url)
+        yield Service(url, postgres.url, process.pid, postgres.pid)
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def _wait_until_live(url: str) -> None:

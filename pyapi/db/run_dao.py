@@ -4,9 +4,10 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import select, text
+from sqlalchemy import false, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from pyapi.db.airflow_models import AirflowDag
 from pyapi.db.models import DataRecord, DataRevision
 
 
@@ -19,6 +20,8 @@ class RunnableRow(NamedTuple):
     owner_id: int | None
     revision: int
     updated_at: datetime
+    is_current: bool
+    """Airflow was seen to have this revision; false says nothing."""
 
 
 _REVISIONS_AT = text("""
@@ -37,8 +40,14 @@ class RunDAO:
 
     async def record(self, record_id: int) -> RunnableRow | None:
         """A record by id."""
-        columns = [getattr(DataRecord, field) for field in RunnableRow._fields]
-        row = (await self._session.execute(select(*columns).where(DataRecord.id == record_id))).one_or_none()
+        columns = [getattr(DataRecord, field) for field in RunnableRow._fields[:-1]]
+        is_current = func.coalesce((AirflowDag.revision == DataRecord.revision) & ~AirflowDag.is_stale, false())
+        statement = (
+            select(*columns, is_current)
+            .join_from(DataRecord, AirflowDag, AirflowDag.record_id == DataRecord.id, isouter=True)
+            .where(DataRecord.id == record_id)
+        )
+        row = (await self._session.execute(statement)).one_or_none()
         return RunnableRow._make(row) if row is not None else None
 
     async def names(self, record_ids: Collection[int]) -> dict[int, str]:

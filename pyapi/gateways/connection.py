@@ -9,7 +9,7 @@ import httpx
 import structlog
 from circuitbreaker import CircuitBreaker, CircuitBreakerError
 
-from pyapi.exceptions import AirflowUnavailable
+from pyapi.exceptions import AirflowUnavailable, Busy
 
 ANSWER_SECONDS: Final = 2.0
 """The longest that one request to Airflow takes, signing in included; of a stream, until its first byte."""
@@ -18,7 +18,10 @@ FAILURES_TO_OPEN: Final = 5
 OPEN_SECONDS: Final = 3.0
 """After so many failures one after the other nothing is sent for so long: nobody waits for what will not come."""
 
-_MOST_CONNECTIONS: Final = 20
+AT_ONCE: Final = 4
+PLACE_SECONDS: Final = 8.0
+"""So many requests are sent side by side, and others wait so long for their turn: an API server with one worker answers
+20 at once too late, and each of them would count as a failure."""
 
 log = structlog.get_logger(__name__)
 
@@ -78,10 +81,11 @@ class HttpConnection:
         self._client = httpx.AsyncClient(
             auth=account,
             timeout=ANSWER_SECONDS,
-            limits=httpx.Limits(max_connections=_MOST_CONNECTIONS, keepalive_expiry=30),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=AT_ONCE, keepalive_expiry=30),
             trust_env=False,
             transport=transport,
         )
+        self._places = asyncio.Semaphore(AT_ONCE)
         self._circuit = CircuitBreaker(
             failure_threshold=FAILURES_TO_OPEN,
             recovery_timeout=OPEN_SECONDS,
@@ -117,13 +121,27 @@ class HttpConnection:
     async def _within_circuit(self, request: httpx.Request, *, stream: bool) -> httpx.Response:
         was_closed = self._circuit.closed
         try:
-            response: httpx.Response = await self._circuit.call_async(self._send, request, stream=stream)
+            async with self._place():
+                response: httpx.Response = await self._circuit.call_async(self._send, request, stream=stream)
         except CircuitBreakerError:
             raise AirflowUnavailable from None
         finally:
             if was_closed and self._circuit.opened:
                 log.warning("airflow.circuit_opened", seconds=OPEN_SECONDS)
         return response
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        """One of the places at Airflow; a stream gives it back with its first byte. Raises Busy."""
+        try:
+            async with asyncio.timeout(PLACE_SECONDS):
+                await self._places.acquire()
+        except TimeoutError:
+            raise Busy("Too many requests wait for Airflow. Try again shortly.") from None
+        try:
+            yield
+        finally:
+            self._places.release()
 
     async def _send(self, request: httpx.Request, *, stream: bool) -> httpx.Response:
         try:

@@ -5,7 +5,7 @@ from typing import NoReturn
 import httpx
 import structlog
 
-from pyapi.exceptions import BackfillConflict, FieldError, NotFound, ValidationFailed
+from pyapi.exceptions import AirflowNotReady, BackfillConflict, FieldError, NotFound, ValidationFailed
 from pyapi.gateways.airflow import Airflow, BackfillPlan, Refused
 from pyapi.gateways.answers import Backfill
 from pyapi.schemas.run_schemas import BackfillCreate, BackfillList, BackfillListParams, BackfillRead, BackfillTried
@@ -28,10 +28,11 @@ class BackfillService:
         """
         await self._records.ready(record_id)
         try:
-            made = await self._airflow.backfill(record_id, _plan(request))
+            backfill = await self._airflow.backfill(record_id, _plan(request))
         except Refused as error:
             _explain(error)
-        backfill = _found(made)
+        if backfill is None:
+            raise AirflowNotReady
         log.info("backfill.created", record_id=record_id, backfill_id=backfill.backfill_id)
         return _read(backfill)
 
@@ -42,7 +43,9 @@ class BackfillService:
             dates = await self._airflow.try_backfill(record_id, _plan(request))
         except Refused as error:
             _explain(error)
-        return BackfillTried.model_construct(logical_dates=dates or [])
+        if dates is None:
+            raise AirflowNotReady
+        return BackfillTried.model_construct(logical_dates=dates)
 
     async def page(self, record_id: int, params: BackfillListParams) -> BackfillList:
         """Backfills of a record. Raises NotFound."""

@@ -10,7 +10,7 @@ import httpx
 import structlog
 
 from pyapi.db.run_dao import RunDAO
-from pyapi.exceptions import Conflict, FieldError, NotFound, RunEnded, RunNotEnded, ValidationFailed
+from pyapi.exceptions import AirflowNotReady, Conflict, FieldError, NotFound, RunEnded, RunNotEnded, ValidationFailed
 from pyapi.gateways.airflow import Airflow, Refused, RunFilter
 from pyapi.gateways.answers import Run, TaskTry
 from pyapi.schemas.run_schemas import (
@@ -99,7 +99,8 @@ class RunService:
                     [FieldError("This key has started a run with another conf or note.", "/header/Idempotency-Key")]
                 ) from None
             return await self._read(run), False
-        run = _found(run)
+        if run is None:
+            raise AirflowNotReady
         log.info("run.started", record_id=record.id, run_id=run_id, user_id=self._caller.user_id)
         return await self._read(run), True
 

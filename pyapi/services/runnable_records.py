@@ -58,7 +58,7 @@ class RunnableRecords:
         record = await self.to_change(record_id)
         if record.status != RecordStatus.ACTIVE:
             raise RecordNotActive
-        while not await self._is_current(record):
+        while not (record.is_current or await self._is_current(record)):
             if self._clock() > record.updated_at + READY_WITHIN:
                 raise AirflowNotReady
             await asyncio.sleep(_LOOK_SECONDS)

@@ -6,10 +6,11 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 
@@ -123,6 +124,21 @@ def owner(pyapi: RunningServer) -> Iterator[httpx.Client]:
     signs_in = {name: account[name] for name in ("username", "password")}
     with httpx.Client(base_url=pyapi.url, trust_env=False, timeout=30) as client:
         client.post("/api/auth/register", json=account).raise_for_status()
+        token = client.post("/api/auth/login", json=signs_in).json()["access_token"]
+        client.headers["Authorization"] = f"Bearer {token}"
+        yield client
+
+
+@pytest.fixture(scope="session")
+async def superuser(pyapi: RunningServer, shared_database: str) -> AsyncIterator[httpx.Client]:
+    """Somebody who may do everything."""
+    account = {"username": "boss", "email": "boss@example.com", "password": "SecurePass123"}
+    with httpx.Client(base_url=pyapi.url, trust_env=False, timeout=30) as client:
+        client.post("/api/auth/register", json=account).raise_for_status()
+        connection = await asyncpg.connect(shared_database.replace("+asyncpg", ""))
+        await connection.execute("UPDATE pyapi_users SET is_superuser = true WHERE username = 'boss'")
+        await connection.close()
+        signs_in = {name: account[name] for name in ("username", "password")}
         token = client.post("/api/auth/login", json=signs_in).json()["access_token"]
         client.headers["Authorization"] = f"Bearer {token}"
         yield client

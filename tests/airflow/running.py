@@ -82,12 +82,21 @@ class RunningAirflow:
         command = [self._uv, "sync", "--quiet", "--locked", "--project", str(PROJECT)]
         subprocess.run(command, env=self.environment, check=True, timeout=INSTALL_SECONDS)
         self._run("db", "migrate").wait()
-        self._processes = [self._run(component) for component in COMPONENTS]
-        self.wait_for(self._is_healthy, START_SECONDS)
+        self.start_components()
         answer = self._client.post("/auth/token", json={"username": self.username, "password": self.password})
         self._client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
 
+    def start_components(self) -> None:
+        """Start them, and wait until all are healthy."""
+        self._processes = [self._run(component) for component in COMPONENTS]
+        self.wait_for(self._is_healthy, START_SECONDS)
+
     def stop(self) -> None:
+        """End all of it for good."""
+        self.end_components()
+        self._client.close()
+
+    def end_components(self) -> None:
         """End all of it, the tasks that run included."""
         for process in self._processes:
             os.killpg(process.pid, signal.SIGTERM)
@@ -97,7 +106,7 @@ class RunningAirflow:
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-        self._client.close()
+        self._processes = []
 
     def pid_of(self, component: str) -> int:
         """The process of one of its components."""
@@ -111,6 +120,10 @@ class RunningAirflow:
     def post(self, path: str, body: Any) -> Any:
         """What `POST /api/v2/...` answers."""
         return self._client.post(f"/api/v2/{path}", json=body).raise_for_status().json()
+
+    def patch(self, path: str, body: Any) -> Any:
+        """What `PATCH /api/v2/...` answers."""
+        return self._client.patch(f"/api/v2/{path}", json=body).raise_for_status().json()
 
     def dag(self, record_id: int) -> dict[str, Any]:
         """The DAG of a record; empty while there is none."""

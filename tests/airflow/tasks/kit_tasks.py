@@ -1,6 +1,8 @@
 """What records of the tests run inside Airflow."""
 
 import logging
+import os
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -17,3 +19,9 @@ def write(config: dict[str, Any], context: Any) -> None:
 def fail(config: dict[str, Any], context: Any) -> None:
     """Say in the error what must not be said."""
     raise RuntimeError(f"failed: nobody may come in with {config['password']}")
+
+
+def wait(config: dict[str, Any], context: Any) -> None:
+    """Say which process this is, and stay."""
+    Path(config["file"]).write_text(str(os.getpid()))
+    time.sleep(600)
