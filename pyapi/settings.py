@@ -84,7 +84,7 @@ class Settings(BaseSettings):
     graceful_timeout_seconds: int = Field(30, ge=1, le=600, description="Time for requests in flight after SIGTERM.")
     migrate_on_start: bool = Field(True, description="Apply missing migrations when the service starts.")
     database_pool_size: int = Field(
-        10, ge=1, le=200, description="Connections each worker may keep: workers x this is the most PostgreSQL sees."
+        10, ge=1, le=200, description="Connections each worker may keep: workers x this, and one with Airflow."
     )
     password_hash_rounds: int = Field(12, ge=4, le=16, description="Cost of bcrypt, as a power of two.")
     airflow_url: str | None = Field(
