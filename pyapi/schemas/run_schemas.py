@@ -47,7 +47,9 @@ class RunRetry(RequestBody):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"latest": True}]})
 
-    latest: bool = Field(False, description="With the newest revision instead of the one that the run had.")
+    latest: bool = Field(
+        False, strict=True, description="With the newest revision instead of the one that the run had."
+    )
 
 
 class RunListParams(BaseModel):
@@ -144,8 +146,8 @@ class BackfillCreate(RequestBody):
     from_: UtcTime = Field(alias="from", description="First time of the schedule.")
     to: UtcTime = Field(description="Last time of the schedule, inclusive.")
     reprocess: ReprocessBehavior = Field(ReprocessBehavior.NONE, description="Runs that are there already.")
-    max_active_runs: int = Field(1, ge=1, le=MOST_BACKFILL_RUNS, description="Runs side by side.")
-    run_backwards: bool = Field(False, description="Newest first.")
+    max_active_runs: int = Field(1, ge=1, le=MOST_BACKFILL_RUNS, strict=True, description="Runs side by side.")
+    run_backwards: bool = Field(False, strict=True, description="Newest first.")
 
     @model_validator(mode="after")
     def _in_order(self) -> "BackfillCreate":

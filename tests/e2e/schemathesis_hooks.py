@@ -121,6 +121,11 @@ def write_data(_: Case, body: dict[str, Any]) -> None:
         body["config"] = storable(body["config"])
 
 
+def start_run(_: Case, body: dict[str, Any]) -> None:
+    if body.get("conf"):
+        body["conf"] = storable(body["conf"])
+
+
 def list_data(case: Case, _: dict[str, Any]) -> None:
     """A cursor is what the page before answered, for the same order, and it replaces `skip`."""
     if case.query.get("cursor") is not None:
@@ -140,6 +145,7 @@ POSITIVE: dict[str, Callable[[Case, dict[str, Any]], None]] = {
     "update_data": write_data,
     "patch_data": write_data,
     "list_data": list_data,
+    "start_run": start_run,
 }
 
 

@@ -113,5 +113,7 @@ def test_schemathesis_finds_nothing(runs: dict[str, Run], caller: str) -> None:
 
 @pytest.mark.last
 def test_the_run_of_the_superuser_gets_behind_every_door(runs: dict[str, Run]) -> None:
-    """A run that is only ever refused finds nothing either."""
-    assert runs["superuser"].successes() == runs["superuser"].operations()
+    """A run that is only ever refused finds nothing either. What needs an Airflow has its own tests, with one."""
+    needs_airflow = re.compile("runs|backfills|reconcile")
+    expected = {operation for operation in runs["superuser"].operations() if not needs_airflow.search(operation)}
+    assert runs["superuser"].successes() == expected
