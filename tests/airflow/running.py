@@ -1,5 +1,6 @@
 """A real Airflow: scheduler, DAG processor and API server as processes, with the bundle of the reader kit."""
 
+import base64
 import json
 import os
 import signal
@@ -11,24 +12,14 @@ from typing import Any
 
 import httpx
 
+from pyapi.airflow_environment import COMPONENTS, USERNAME, Airflow, airflow_environment
 from tests.e2e.conftest import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = ROOT / "deployment" / "airflow"
-BUNDLE = {"name": "pyapi", "classpath": "pyapi_airflow.bundle.PyapiDagBundle", "kwargs": {"refresh_interval": 1}}
-# Ours must not reach it: not our environment, and no setting of an Airflow that runs here.
-NOT_INHERITED = ("VIRTUAL_ENV", "PYTHON", "UV_PROJECT", "UV_PYTHON", "AIRFLOW", "COV", "PYAPI")
 # The first call downloads and installs Airflow.
 INSTALL_SECONDS = 1800
 START_SECONDS = 180
-COMPONENTS = ("api-server", "scheduler", "dag-processor")
-
-
-def airflow_environment(home: Path, **settings: str) -> dict[str, str]:
-    """The environment of a process in `deployment/airflow`, with the kit as people install it: as a wheel."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
-    basics = {"AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False", "UV_NO_EDITABLE": "1"}
-    return kept | basics | settings
 
 
 class RunningAirflow:
@@ -37,29 +28,22 @@ class RunningAirflow:
     def __init__(
         self, uv: str, folder: Path, *, database_url: str, pyapi_url: str, kit_database_url: str | None = None
     ) -> None:
-        self.url = f"http://127.0.0.1:{(port := free_port())}"
         self.folder = folder
-        plain = database_url.replace("+asyncpg", "")
-        self.environment = airflow_environment(folder) | {
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database_url.replace("+asyncpg", "+psycopg2"),
-            "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
-            "AIRFLOW__CORE__PARALLELISM": "2",
-            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
-            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
-            "AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "1",
-            "AIRFLOW__API__HOST": "127.0.0.1",
-            "AIRFLOW__API__PORT": str(port),
-            "AIRFLOW__API__WORKERS": "1",
-            "AIRFLOW__API_AUTH__JWT_SECRET": "tests-sign-with-this-" * 4,
-            "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps([BUNDLE]),
-            "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": str(folder / "bundles"),
-            "AIRFLOW__DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": "1",
-            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",
-            "PYAPI_DATABASE_URL": kit_database_url or plain,
-            "PYAPI_WEB_URL": pyapi_url,
+        self.airflow = Airflow(
+            home=folder,
+            port=free_port(),
+            database_url=database_url,
+            pyapi_url=pyapi_url,
+            jwt_secret="tests-sign-with-this-" * 4,
+            fernet_key=base64.urlsafe_b64encode(b"tests-encrypt-with-this-32-bytes").decode(),
+        )
+        self.url = self.airflow.url
+        self.environment = airflow_environment(os.environ, self.airflow) | {
             "PYAPI_TASK_PREFIXES": "kit_tasks",
             "PYTHONPATH": str(Path(__file__).with_name("tasks")),
         }
+        if kit_database_url is not None:
+            self.environment["PYAPI_DATABASE_URL"] = kit_database_url
         self._uv = uv
         self._processes: list[subprocess.Popen[bytes]] = []
         self._client = httpx.Client(base_url=self.url, trust_env=False, timeout=30)
@@ -71,8 +55,8 @@ class RunningAirflow:
         self._run("db", "migrate").wait()
         self._processes = [self._run(component) for component in COMPONENTS]
         self.wait_for(self._is_healthy, START_SECONDS)
-        passwords = json.loads((self.folder / "simple_auth_manager_passwords.json.generated").read_text())
-        answer = self._client.post("/auth/token", json={"username": "admin", "password": passwords["admin"]})
+        passwords = json.loads(self.airflow.passwords_file.read_text())
+        answer = self._client.post("/auth/token", json={"username": USERNAME, "password": passwords[USERNAME]})
         self._client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
 
     def stop(self) -> None:
