@@ -9,7 +9,13 @@ from typing import Final
 from pyapi.db.engine import parse_database_url
 
 USERNAME: Final = "admin"
-COMPONENTS: Final = ("api-server", "scheduler", "dag-processor")
+# On one machine the API server reads the logs of tasks from their files. The scheduler's own log server would listen on
+# all interfaces.
+COMPONENTS: Final = {
+    "api-server": ("api-server",),
+    "scheduler": ("scheduler", "--skip-serve-logs"),
+    "dag-processor": ("dag-processor",),
+}
 # Of our environment nothing that means our own Python, and no setting of another Airflow.
 NOT_INHERITED: Final = ("VIRTUAL_ENV", "PYTHON", "UV_PROJECT", "UV_PYTHON", "AIRFLOW", "COV", "PYAPI")
 KIT_VARIABLES: Final = ("PYAPI_TASK_PREFIXES", "PYAPI_SHARD_SIZE", "PYAPI_PATIENCE_SECONDS")

@@ -20,7 +20,7 @@ import pyapi
 from pyapi.__main__ import require_free_port, shown_address
 from pyapi.airflow_environment import COMPONENTS, USERNAME, Airflow, airflow_environment, project_environment
 from pyapi.db.embedded import EmbeddedPostgres, running_url
-from pyapi.db.embedded_locks import is_locked, take_lock
+from pyapi.db.embedded_locks import close_lock, is_locked, take_lock
 from pyapi.db.migrations import prepare_schema
 from pyapi.exceptions import ConfigurationError, DataFolderInUse
 from pyapi.log import configure_logging
@@ -54,7 +54,7 @@ def run_standalone(settings: Settings, *, airflow_port: int) -> None:
     _require_no_other(settings.data_dir / "airflow")
     require_free_port(settings.host, settings.port, named="--port (PYAPI_PORT)")
     require_free_port("127.0.0.1", airflow_port, named="--airflow-port")
-    configure_logging(level=settings.log_level, style=settings.log_format)
+    configure_logging(level="WARNING", style=settings.log_format)
     Standalone(settings, airflow_port=airflow_port, project=project, uv=uv).run()
 
 
@@ -194,17 +194,14 @@ class Standalone:
             lock=self._locks[-1],
         )
         environment = airflow_environment(os.environ, airflow)
-        for component in (*COMPONENTS, "db"):
-            self._programs[component] = Program(
-                f"Airflow's {component}",
-                [
-                    self._project / ".venv" / "bin" / "airflow",
-                    *(("db", "migrate") if component == "db" else (component,)),
-                ],
+        for name, words in (COMPONENTS | {"db": ("db", "migrate")}).items():
+            self._programs[name] = Program(
+                f"Airflow's {name}",
+                [self._project / ".venv" / "bin" / "airflow", *words],
                 environment=environment,
                 folder=self._home,
-                log=self._home / f"logs-{component}.log",
-                stop_seconds=_STOP_SECONDS[component],
+                log=self._home / f"logs-{name}.log",
+                stop_seconds=_STOP_SECONDS[name],
                 lock=self._locks[-1],
             )
 
@@ -279,6 +276,8 @@ class Standalone:
             last.stop()
         if self._database is not None:
             self._database.stop()
+        while self._locks:
+            close_lock(self._locks.pop())
 
     def _banner(self, addresses: Addresses, seconds: float) -> str:
         return (

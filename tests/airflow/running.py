@@ -53,7 +53,7 @@ class RunningAirflow:
         command = [self._uv, "sync", "--quiet", "--locked", "--project", str(PROJECT)]
         subprocess.run(command, env=self.environment, check=True, timeout=INSTALL_SECONDS)
         self._run("db", "migrate").wait()
-        self._processes = [self._run(component) for component in COMPONENTS]
+        self._processes = [self._run(*words) for words in COMPONENTS.values()]
         self.wait_for(self._is_healthy, START_SECONDS)
         passwords = json.loads(self.airflow.passwords_file.read_text())
         answer = self._client.post("/auth/token", json={"username": USERNAME, "password": passwords[USERNAME]})
@@ -73,7 +73,7 @@ class RunningAirflow:
 
     def pid_of(self, component: str) -> int:
         """The process of one of its components."""
-        return self._processes[COMPONENTS.index(component)].pid
+        return self._processes[list(COMPONENTS).index(component)].pid
 
     def get(self, path: str, **query: str | int) -> Any:
         """What `GET /api/v2/...` answers; None for a 404."""
