@@ -226,7 +226,7 @@ class Standalone:
             migration.stop()
         if migration.status != 0:
             raise ConfigurationError(
-                f"Airflow's tables could not be made ({migration.last_words()}): see {migration.log}."
+                f"Airflow's tables could not be made{migration.last_words()}: see {migration.log}."
             )
 
     def _look(self) -> None:
@@ -238,14 +238,14 @@ class Standalone:
                 continue
             if program is self._programs["pyapi"]:
                 raise ConfigurationError(
-                    f"PyAPI has ended, and all else with it ({program.last_words()}): see {program.log}."
+                    f"PyAPI has ended, and all else with it{program.last_words()}: see {program.log}."
                 )
             if program.start_again():
                 self._report(program)
 
     def _report(self, program: Program) -> None:
         if not self._is_healthy and program.deaths >= _FAILED_STARTS:
-            raise ConfigurationError(f"{program.name} does not start ({program.last_words()}): see {program.log}.")
+            raise ConfigurationError(f"{program.name} does not start{program.last_words()}: see {program.log}.")
         _say(f"{program.name} has ended and is started again: see {program.log}.")
 
     def _see_after_database(self) -> None:

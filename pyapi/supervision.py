@@ -91,9 +91,9 @@ class Program:
         self.wait()
 
     def last_words(self) -> str:
-        """The last line of its log that says something."""
+        """The last line of its log, in parentheses, when it is written for people."""
         with contextlib.suppress(OSError), self.log.open("rb") as log:
             log.seek(max(0, self.log.stat().st_size - _TAIL_BYTES))
             lines = [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]
-            return lines[-1] if lines else ""
+            return f" ({lines[-1]})" if lines and not lines[-1].startswith("{") else ""
         return ""
