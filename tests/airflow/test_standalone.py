@@ -179,7 +179,7 @@ def begin(story: Story, running: Running) -> None:
     secret = ("standalone.json", "airflow/secrets.json", "airflow/passwords.json")
     story.modes = {name: stat.S_IMODE((running.data / name).stat().st_mode) for name in secret}
     story.health = running.pyapi.get("/api/health").status_code
-    story.beside = standalone(running.folder, free_port(), free_port(), PYAPI_DATA_DIR=str(running.data)).refusal
+    story.beside = standalone(running.folder, free_port(), free_port(), PYAPI_DATA_DIR=str(running.data)).said
     dag = running.new_dag("每日資料同步")
     killed = running.component(b"dag-processor")
     assert killed is not None

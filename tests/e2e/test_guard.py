@@ -16,12 +16,12 @@ from tests.e2e.conftest import children, clean_environment, state
 # Leaves a process with a session of its own that no SIGTERM ends, says its pid, and goes on.
 FAMILY = """
 import subprocess, sys, time
-code = "import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True); time.sleep(600)"
+code = "import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
 child = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, stdout=subprocess.PIPE)
 child.stdout.readline()
 print(child.pid, flush=True)
 """
-PATIENT = "import signal, time; signal.signal(15, signal.SIG_IGN); print(0, flush=True); time.sleep(600)"
+PATIENT = "import signal, time; signal.signal(15, signal.SIG_IGN); print(0, flush=True); time.sleep(60)"
 
 Guard = Callable[..., "subprocess.Popen[str]"]
 
@@ -76,7 +76,7 @@ def end(*_):
     sys.exit()
 signal.signal(15, end)
 print(0, flush=True)
-time.sleep(600)
+time.sleep(60)
 """
     process = start(code)
     first_number(process)
@@ -95,7 +95,7 @@ def test_a_program_that_does_not_want_to_end_is_killed(start: Guard) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process with a session of its own is not found")
 @pytest.mark.parametrize("goes_on", [True, False], ids=["let go", "ended by itself"])
 def test_nothing_of_its_family_is_left(start: Guard, goes_on: bool) -> None:
-    process = start(FAMILY + "time.sleep(600)" * goes_on)
+    process = start(FAMILY + "time.sleep(60)" * goes_on)
     member = first_number(process)
     if goes_on:
         let_go(process)
@@ -105,7 +105,7 @@ def test_nothing_of_its_family_is_left(start: Guard, goes_on: bool) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="nobody else sends a signal when a parent dies")
 def test_the_program_outlives_no_killed_guard(start: Guard) -> None:
-    process = start("import time; print(0, flush=True); time.sleep(600)")
+    process = start("import time; print(0, flush=True); time.sleep(60)")
     first_number(process)
     program = children(process.pid)[0]
     process.kill()
@@ -117,7 +117,7 @@ def test_the_program_outlives_no_killed_guard(start: Guard) -> None:
 
 
 def test_ctrl_c_in_the_terminal_is_not_for_the_program(start: Guard) -> None:
-    process = start("import time; print(0, flush=True); time.sleep(600)")
+    process = start("import time; print(0, flush=True); time.sleep(60)")
     first_number(process)
     program = children(process.pid)[0]
     assert os.getsid(program) == program != os.getsid(process.pid)
