@@ -29,7 +29,7 @@ layers:
 migrations:  ## Compare migrations and models, beside tables as Airflow has them
 	uv run python -m tests.architecture.check_migrations
 
-deployment:  ## Check the Dockerfile and the compose file
+deployment:  ## Check the Dockerfiles and the compose file
 	uv run python -m tests.architecture.check_deployment
 
 test:  ## Run the tests

@@ -24,7 +24,7 @@ PORT_SECONDS = 2.0
 def start(settings: Settings) -> None:
     """Serve until told to stop. Raises ConfigurationError before anything is started that would have to be stopped."""
     settings.require_safe()
-    _require_free_port(settings.host, settings.port)
+    require_free_port(settings.host, settings.port, named="PYAPI_HOST, PYAPI_PORT")
     configure_logging(level=settings.log_level, style=settings.log_format)
     server = EmbeddedPostgres(settings.data_dir) if settings.database_url is None else None
     try:
@@ -73,7 +73,7 @@ def _load(settings: Settings) -> FastAPI:
     return get_app(settings)
 
 
-def _require_free_port(host: str, port: int) -> None:
+def require_free_port(host: str, port: int, *, named: str) -> None:
     """Say in one line that the port is taken, before a database is started for nothing.
 
     Waits a little: the workers of a server that was killed notice that within a second.
@@ -81,9 +81,7 @@ def _require_free_port(host: str, port: int) -> None:
     deadline = time.monotonic() + PORT_SECONDS
     while error := _cannot_listen(host, port):
         if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
-            raise ConfigurationError(
-                f"PYAPI_HOST, PYAPI_PORT: cannot listen on {host}:{port} ({error.strerror}); set another one."
-            )
+            raise ConfigurationError(f"{named}: cannot listen on {host}:{port} ({error.strerror}); set another one.")
         time.sleep(0.05)
 
 
@@ -101,8 +99,7 @@ def _cannot_listen(host: str, port: int) -> OSError | None:
 
 def _banner(settings: Settings, url: str, server: EmbeddedPostgres | None) -> str:
     """What a newcomer needs, and no secret."""
-    shown = {"0.0.0.0": "localhost", "::": "localhost"}.get(settings.host, settings.host)  # noqa: S104
-    base = f"http://[{shown}]:{settings.port}" if ":" in shown else f"http://{shown}:{settings.port}"
+    base = shown_address(settings)
     where = parse_database_url(url)
     database = (
         f"{server.data_path} (embedded PostgreSQL)" if server else f"{where.host}:{where.port or 5432}/{where.database}"
@@ -113,6 +110,12 @@ def _banner(settings: Settings, url: str, server: EmbeddedPostgres | None) -> st
         f"Data        {database}\n"
         "Superuser   uv run pyapi user create-superuser"
     )
+
+
+def shown_address(settings: Settings) -> str:
+    """The URL to type on this machine."""
+    shown = {"0.0.0.0": "localhost", "::": "localhost"}.get(settings.host, settings.host)  # noqa: S104
+    return f"http://[{shown}]:{settings.port}" if ":" in shown else f"http://{shown}:{settings.port}"
 
 
 def main() -> None:

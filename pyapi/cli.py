@@ -53,6 +53,18 @@ def serve(
     start(Settings.load(**{name: value for name, value in given.items() if value is not None}))
 
 
+@app.command()
+def standalone(
+    port: Annotated[int | None, typer.Option(help="Port of PyAPI (PYAPI_PORT).")] = None,
+    airflow_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of Airflow.")] = 8080,
+) -> None:
+    """Start PyAPI, a PostgreSQL and an Airflow on this machine, the last from the clone of the repository."""
+    from pyapi.standalone import run_standalone  # only this command needs it, and an HTTP client with it
+
+    given = {} if port is None else {"port": port}
+    run_standalone(Settings.load(**given), airflow_port=airflow_port)
+
+
 @db.command("upgrade")
 def db_upgrade() -> None:
     """Apply the migrations that are missing."""

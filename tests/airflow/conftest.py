@@ -14,7 +14,8 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.airflow.running import INSTALL_SECONDS, PROJECT, RunningAirflow, airflow_environment
+from pyapi.airflow_environment import project_environment
+from tests.airflow.running import INSTALL_SECONDS, PROJECT, RunningAirflow
 from tests.conftest import NewDatabase
 from tests.e2e.conftest import RunningServer, server_on
 
@@ -46,7 +47,7 @@ class Question:
                 stdout=stdout,
                 stderr=stderr,
                 cwd=home,
-                env=airflow_environment(home, **settings),
+                env={**project_environment(os.environ, home), **settings},
                 start_new_session=True,
             )
 

@@ -1,5 +1,6 @@
 """A real Airflow: scheduler, DAG processor and API server as processes, with the bundle of the reader kit."""
 
+import base64
 import json
 import os
 import signal
@@ -11,56 +12,40 @@ from typing import Any
 
 import httpx
 
+from pyapi.airflow_environment import COMPONENTS, USERNAME, LeanAirflow, airflow_environment
 from tests.e2e.conftest import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = ROOT / "deployment" / "airflow"
-BUNDLE = {"name": "pyapi", "classpath": "pyapi_airflow.bundle.PyapiDagBundle", "kwargs": {"refresh_interval": 1}}
-# Ours must not reach it: not our environment, and no setting of an Airflow that runs here.
-NOT_INHERITED = ("VIRTUAL_ENV", "PYTHON", "UV_PROJECT", "UV_PYTHON", "AIRFLOW", "COV", "PYAPI")
 # The first call downloads and installs Airflow.
 INSTALL_SECONDS = 1800
 START_SECONDS = 180
-COMPONENTS = ("api-server", "scheduler", "dag-processor")
-
-
-def airflow_environment(home: Path, **settings: str) -> dict[str, str]:
-    """The environment of a process in `deployment/airflow`, with the kit as people install it: as a wheel."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
-    basics = {"AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False", "UV_NO_EDITABLE": "1"}
-    return kept | basics | settings
 
 
 class RunningAirflow:
     """Airflow on the database of a PyAPI; `folder` is its home."""
 
-    username = "admin"
+    username = USERNAME
     password = "tests-sign-in-with-this"
 
     def __init__(self, uv: str, folder: Path, *, database_url: str, kit_database_url: str | None = None) -> None:
-        self.url = f"http://127.0.0.1:{(port := free_port())}"
         self.folder = folder
-        plain = database_url.replace("+asyncpg", "")
-        self.environment = airflow_environment(folder) | {
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database_url.replace("+asyncpg", "+psycopg2"),
-            "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
-            "AIRFLOW__CORE__PARALLELISM": "2",
-            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
-            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
-            "AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "1",
-            "AIRFLOW__API__HOST": "127.0.0.1",
-            "AIRFLOW__API__PORT": str(port),
-            "AIRFLOW__API__WORKERS": "1",
-            "AIRFLOW__API_AUTH__JWT_SECRET": "tests-sign-with-this-" * 4,
-            "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps([BUNDLE]),
-            "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": str(folder / "bundles"),
-            "AIRFLOW__DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": "1",
-            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",
-            "PYAPI_DATABASE_URL": kit_database_url or plain,
+        self._airflow = LeanAirflow(
+            home=folder,
+            port=free_port(),
+            database_url=database_url,
+            pyapi_url="",  # known when it starts
+            jwt_secret="tests-sign-with-this-" * 4,
+            fernet_key=base64.urlsafe_b64encode(b"tests-encrypt-with-this-32-bytes").decode(),
+        )
+        self.url = self._airflow.url
+        self.environment = airflow_environment(os.environ, self._airflow) | {
             "PYAPI_TASK_PREFIXES": "kit_tasks",
             "PYAPI_FERNET_KEYS": "OPCaHqFd1I1N3EocN9UCBEYlr5w9NpWDTEZKmJqE38s=",
             "PYTHONPATH": str(Path(__file__).with_name("tasks")),
         }
+        if kit_database_url is not None:
+            self.environment["PYAPI_DATABASE_URL"] = kit_database_url
         self._uv = uv
         self._processes: list[subprocess.Popen[bytes]] = []
         self._client = httpx.Client(base_url=self.url, trust_env=False, timeout=30)
@@ -77,8 +62,7 @@ class RunningAirflow:
     def start(self, *, pyapi_url: str) -> None:
         """Make the environment and the tables, start all components, sign in."""
         self.environment["PYAPI_WEB_URL"] = pyapi_url
-        passwords = self.folder / "simple_auth_manager_passwords.json.generated"
-        passwords.write_text(json.dumps({self.username: self.password}))
+        self._airflow.passwords_file.write_text(json.dumps({self.username: self.password}))
         command = [self._uv, "sync", "--quiet", "--locked", "--project", str(PROJECT)]
         subprocess.run(command, env=self.environment, check=True, timeout=INSTALL_SECONDS)
         self._run("db", "migrate").wait()
@@ -88,7 +72,7 @@ class RunningAirflow:
 
     def start_components(self) -> None:
         """Start them, and wait until all are healthy."""
-        self._processes = [self._run(component) for component in COMPONENTS]
+        self._processes = [self._run(*words) for words in COMPONENTS.values()]
         self.wait_for(self._is_healthy, START_SECONDS)
 
     def stop(self) -> None:
@@ -110,7 +94,7 @@ class RunningAirflow:
 
     def pid_of(self, component: str) -> int:
         """The process of one of its components."""
-        return self._processes[COMPONENTS.index(component)].pid
+        return self._processes[list(COMPONENTS).index(component)].pid
 
     def get(self, path: str, **query: str | int) -> Any:
         """What `GET /api/v2/...` answers; None for a 404."""

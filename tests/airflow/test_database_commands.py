@@ -1,6 +1,7 @@
 """Airflow's own commands on the database that it shares with PyAPI, and PyAPI's migrations beside Airflow's tables."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
@@ -8,9 +9,10 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from pyapi.airflow_environment import project_environment
 from pyapi.db.engine import create_engine
 from pyapi.db.migrations import downgrade, upgrade
-from tests.airflow.running import INSTALL_SECONDS, PROJECT, airflow_environment
+from tests.airflow.running import INSTALL_SECONDS, PROJECT
 from tests.conftest import NewDatabase
 from tests.integration.db.airflow_tables import foreign_state, own_state
 
@@ -98,7 +100,7 @@ async def after(
     """The database after each command: they take seconds, so each runs once."""
     home = tmp_path_factory.mktemp("airflow_home")
     url = database_url.replace("+asyncpg", "+psycopg2")
-    environment = airflow_environment(home, AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=url)
+    environment = project_environment(os.environ, home) | {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": url}
     await succeed(INSTALL_SECONDS, uv, "sync", "--quiet", "--locked", "--project", str(PROJECT), env=environment)
     states = {}
     for name, words in COMMANDS.items():

@@ -32,6 +32,7 @@ def pyapi(folder: Path, *words: str, settings: dict[str, str] | None = None, typ
 COMMANDS = [
     (),
     ("serve",),
+    ("standalone",),
     ("db",),
     ("db", "upgrade"),
     ("db", "check"),
