@@ -172,7 +172,7 @@ def test_what_cannot_be_decrypted_says_what_to_do(opened: dict[str, Any], name: 
 def test_an_author_gets_a_record_with_its_secrets(answers: list[Any]) -> None:
     name, config, _, shown = answers[4]
     assert (name, config, "sesame" in shown) == ("readable", {"source": SECRET_OF_OLD}, False)
-    assert answers[6] == ["readable"]
+    assert "readable" in answers[6]
 
 
 def test_an_author_is_told_which_record_cannot_be_decrypted(answers: list[Any], encrypted: list[int]) -> None:
