@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, Final, Protocol
 
 import httpx
 import structlog
-from circuitbreaker import CircuitBreaker, CircuitBreakerError
+from circuitbreaker import CircuitBreaker
 
 from pyapi.exceptions import AirflowUnavailable
 
@@ -105,8 +105,6 @@ class HttpConnection:
         response = await self._within_circuit(request, stream=True)
         try:
             yield response
-        except httpx.TransportError as error:
-            raise AirflowUnavailable from error
         finally:
             await response.aclose()
 
@@ -115,21 +113,29 @@ class HttpConnection:
         await self._client.aclose()
 
     async def _within_circuit(self, request: httpx.Request, *, stream: bool) -> httpx.Response:
-        was_closed = self._circuit.closed
+        """Who is cancelled counts for nothing: neither for a failure nor, as CircuitBreaker has it, for a success."""
+        if self._circuit.opened:
+            raise AirflowUnavailable(str(self._circuit.last_failure))
         try:
-            response: httpx.Response = await self._circuit.call_async(self._send, request, stream=stream)
-        except CircuitBreakerError:
-            raise AirflowUnavailable from None
-        finally:
-            if was_closed and self._circuit.opened:
-                log.warning("airflow.circuit_opened", seconds=OPEN_SECONDS)
+            response = await self._send(request, stream=stream)
+        except AirflowUnavailable as error:
+            self._count(error)
+            raise
+        self._circuit.reset()
         return response
+
+    def _count(self, error: AirflowUnavailable) -> None:
+        was_closed = self._circuit.closed
+        with suppress(AirflowUnavailable), self._circuit:
+            raise error
+        if was_closed and self._circuit.opened:
+            log.warning("airflow.circuit_opened", seconds=OPEN_SECONDS)
 
     async def _send(self, request: httpx.Request, *, stream: bool) -> httpx.Response:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 response = await self._client.send(request, stream=stream)
-        except (httpx.TransportError, TimeoutError) as error:
+        except (httpx.RequestError, TimeoutError) as error:
             log.info("airflow.unreachable", method=request.method, path=request.url.path, error=type(error).__name__)
             raise AirflowUnavailable from error
         if response.status_code in {401, 403} or not (response.is_success or response.is_client_error):
