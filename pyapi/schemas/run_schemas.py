@@ -45,6 +45,8 @@ class RunStart(RequestBody):
 class RunRetry(RequestBody):
     """How to run again."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"latest": True}]})
+
     latest: bool = Field(False, description="With the newest revision instead of the one that the run had.")
 
 
