@@ -235,11 +235,15 @@ async def test_what_is_said_is_done(
     effect: str,
 ) -> None:
     record_id = await make(client, admin, connection, fake_airflow, of, dag)
-    before = fake_airflow.dags.get(f"pyapi_{record_id}", {}).get("is_paused")
+    before = is_paused(fake_airflow, record_id)
     await client.post("/api/airflow/reconcile", headers=admin)
-    after = fake_airflow.dags.get(f"pyapi_{record_id}", {}).get("is_paused")
+    after = is_paused(fake_airflow, record_id)
     changed = {(False, True): "paused", (True, False): "unpaused"}.get((before, after), "")
-    assert ["".join([changed, *fake_airflow.read_again])] == [effect.format(id=record_id)]
+    assert "".join([changed, *fake_airflow.read_again]) == effect.format(id=record_id)
+
+
+def is_paused(fake: FakeAirflow, record_id: int) -> bool:
+    return bool(fake.dags.get(f"pyapi_{record_id}", {}).get("is_paused"))
 
 
 @pytest.mark.parametrize(("of", "dag"), FINE)

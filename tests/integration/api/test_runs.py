@@ -53,7 +53,7 @@ def url(record_id: int, rest: str = "") -> str:
 
 
 ONE = f"/{quote(RUN)}"
-ROUTES = [
+ROUTES: list[tuple[str, str, Any]] = [
     ("GET", "", None),
     ("POST", "", {}),
     ("GET", ONE, None),
