@@ -175,6 +175,7 @@ class FakeAirflow:
     async def __call__(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
         self.asked.set()
+        await asyncio.sleep(0)  # as on a wire, others come between
         if self.down:
             raise httpx.ConnectError("connection refused")
         if self.silent:
