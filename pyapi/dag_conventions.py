@@ -7,7 +7,9 @@ TAG: Final = "pyapi"
 INVALID_TAG: Final = "pyapi-invalid"
 """Of a DAG without schedule, because the record cannot be read as a rule."""
 
-_LAST_ID = 2**31 - 1
+_LAST = 2**31 - 1
+"""The last id and revision that the database can hold; only a DAG of somebody else says more."""
+
 _DAG_ID = re.compile(r"pyapi_([1-9][0-9]{0,9})")
 _REVISION = re.compile(r"(?:^| · )revision ([0-9]{1,10})$")
 _LONGEST_DESCRIPTION = 180
@@ -21,7 +23,7 @@ def dag_id_of(record_id: int) -> str:
 def record_id_of(dag_id: str) -> int | None:
     """The record that a DAG is made of; None for a DAG of somebody else."""
     found = _DAG_ID.fullmatch(dag_id)
-    return int(found[1]) if found and int(found[1]) <= _LAST_ID else None
+    return int(found[1]) if found and int(found[1]) <= _LAST else None
 
 
 def describe_dag(description: str, *, revision: int) -> str:
@@ -33,4 +35,4 @@ def describe_dag(description: str, *, revision: int) -> str:
 def revision_in(description: str | None) -> int | None:
     """The revision that `describe_dag` has written down."""
     found = _REVISION.search(description or "")
-    return int(found[1]) if found else None
+    return int(found[1]) if found and int(found[1]) <= _LAST else None

@@ -1,6 +1,5 @@
 """What PyAPI asks of Airflow about the DAGs of its records, in the terms of Airflow's REST API (v2)."""
 
-import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,7 +13,19 @@ from pydantic import ValidationError
 
 from pyapi.dag_conventions import TAG, dag_id_of
 from pyapi.exceptions import AirflowUnavailable
-from pyapi.gateways.answers import Answer, Backfill, Dag, DagPage, FileProblem, Health, Run, RunPage, TaskTry
+from pyapi.gateways.answers import (
+    Answer,
+    Backfill,
+    BackfillDate,
+    BackfillPage,
+    Dag,
+    DagPage,
+    FileProblem,
+    Health,
+    Run,
+    RunPage,
+    TaskTry,
+)
 from pyapi.gateways.connection import Connection
 
 PAGE_SIZE: Final = 100
@@ -99,12 +110,12 @@ class Airflow:
 
     async def health(self) -> Health:
         """How its parts are."""
-        return _read(Health, await self._ask("GET", "monitor/health"))
+        return _read(Health, await self._get("monitor/health"))
 
     async def file_problems(self) -> list[FileProblem]:
         """The files that could not be read, newest first, 100 at most."""
-        found = await self._ask("GET", "importErrors", params={"limit": PAGE_SIZE, "order_by": "-timestamp"})
-        return [_read(FileProblem, item) for item in found.get("import_errors", [])]
+        found = await self._get("importErrors", {"limit": PAGE_SIZE, "order_by": "-timestamp"})
+        return _read_each(FileProblem, found, "import_errors")
 
     # --- DAGs ---
 
@@ -116,12 +127,12 @@ class Airflow:
     async def dags(self, *, offset: int) -> DagPage:
         """DAGs of records that are not stale, 100 at most, by id."""
         query = {"tags": TAG, "limit": PAGE_SIZE, "offset": offset, "order_by": "dag_id"}
-        return _read(DagPage, await self._ask("GET", "dags", params=query))
+        return _read(DagPage, await self._get("dags", query))
 
     async def pause(self, record_id: int, *, is_paused: bool) -> bool:
         """Let Airflow start no runs by itself, or start them again; False when there is no DAG."""
         try:
-            await self._ask("PATCH", f"dags/{dag_id_of(record_id)}", json={"is_paused": is_paused})
+            await self._send("PATCH", f"dags/{dag_id_of(record_id)}", json={"is_paused": is_paused})
         except Refused as error:
             if error.status_code == httpx.codes.NOT_FOUND:
                 return False
@@ -131,7 +142,7 @@ class Airflow:
     async def read_again(self, dag: Dag) -> None:
         """Ask the DAG processor to read the file of a DAG now."""
         try:
-            await self._ask("PUT", f"parseDagFile/{quote(dag.file_token, safe='')}")
+            await self._send("PUT", f"parseDagFile/{quote(dag.file_token, safe='')}")
         except Refused as error:
             if error.status_code != httpx.codes.CONFLICT:  # it has been asked for already
                 raise
@@ -146,8 +157,13 @@ class Airflow:
         if record_id is None:
             query["dag_id_prefix_pattern"] = TAG
         dag_id = ALL_RUNS if record_id is None else dag_id_of(record_id)
-        found = await self._ask_for(f"dags/{dag_id}/dagRuns", params=query)
-        return RunPage(dag_runs=[]) if found is None else _read(RunPage, found)
+        try:
+            found = _object_in(await self._send("GET", f"dags/{dag_id}/dagRuns", params=query))
+        except Refused as error:
+            if error.status_code == httpx.codes.NOT_FOUND:
+                return RunPage(dag_runs=[])
+            raise
+        return _read(RunPage, found)
 
     async def run(self, record_id: int, run_id: str) -> Run | None:
         """One run."""
@@ -174,14 +190,14 @@ class Airflow:
     async def tasks(self, record_id: int, run_id: str) -> list[TaskTry]:
         """The tasks of a run, each as its newest try is."""
         path = f"{_run_path(record_id, run_id)}/taskInstances"
-        found = await self._ask_for(path, params={"limit": PAGE_SIZE}) or {}
-        return [_read(TaskTry, item) for item in found.get("task_instances", [])]
+        found = await self._ask_for(path, params={"limit": PAGE_SIZE})
+        return [] if found is None else _read_each(TaskTry, found, "task_instances")
 
     async def tries(self, record_id: int, run_id: str, task_id: str) -> list[TaskTry]:
         """All tries of a task, oldest first."""
         path = f"{_run_path(record_id, run_id)}/taskInstances/{quote(task_id, safe='')}/tries"
-        found = await self._ask_for(path) or {}
-        tries = [_read(TaskTry, item) for item in found.get("task_instances", [])]
+        found = await self._ask_for(path)
+        tries = [] if found is None else _read_each(TaskTry, found, "task_instances")
         return sorted(tries, key=lambda item: item.try_number)
 
     @asynccontextmanager
@@ -191,7 +207,7 @@ class Airflow:
         """The log of a try, a line of JSON each, while it is read; None when there is no such try."""
         path = f"{_run_path(record_id, run_id)}/taskInstances/{quote(task_id, safe='')}/logs/{try_number}"
         async with self._connection.stream(path, params={"full_content": "true"}, accept=_LOG_LINES) as response:
-            yield response.aiter_lines() if response.is_success else None
+            yield _lines_of(response) if response.is_success else None
 
     # --- Backfills ---
 
@@ -205,14 +221,14 @@ class Airflow:
         found = await self._ask_for("backfills/dry_run", method="POST", json=plan.body(record_id))
         if found is None:
             return None
-        dates = [item.get("logical_date") for item in found.get("backfills", [])]
-        return [datetime.fromisoformat(date) for date in dates if date is not None]
+        dates = [item.logical_date for item in _read_each(BackfillDate, found, "backfills")]
+        return [date for date in dates if date is not None]
 
     async def backfills(self, record_id: int, *, offset: int, limit: int) -> tuple[list[Backfill], int]:
         """Backfills of a record, newest first, and how many there are in all."""
         query = {"dag_id": dag_id_of(record_id), "offset": offset, "limit": limit, "order_by": "-id"}
-        found = await self._ask_for("backfills", params=query) or {}
-        return [_read(Backfill, item) for item in found.get("backfills", [])], int(found.get("total_entries", 0))
+        page = _read(BackfillPage, await self._get("backfills", query))
+        return page.backfills, page.total
 
     async def one_backfill(self, backfill_id: int) -> Backfill | None:
         """One backfill, of whatever DAG."""
@@ -226,24 +242,33 @@ class Airflow:
 
     # --- How all of it is asked ---
 
+    async def _get(self, path: str, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """What is there in every Airflow: whatever refuses this is none."""
+        try:
+            return _object_in(await self._send("GET", path, params=params))
+        except Refused:
+            raise _not_understood(path) from None
+
     async def _ask_for(
         self, path: str, *, method: str = "GET", json: Any = None, params: Mapping[str, Any] | None = None
     ) -> dict[str, Any] | None:
-        """The same as `_ask`, and None for a 404."""
+        """None for a 404. Raises Refused for what is more than a question."""
         try:
-            return await self._ask(method, path, json=json, params=params)
+            return _object_in(await self._send(method, path, json=json, params=params))
         except Refused as error:
             if error.status_code == httpx.codes.NOT_FOUND:
                 return None
+            if method == "GET":
+                raise _not_understood(path) from None
             raise
 
-    async def _ask(
+    async def _send(
         self, method: str, path: str, *, json: Any = None, params: Mapping[str, Any] | None = None
-    ) -> dict[str, Any]:
+    ) -> httpx.Response:
         response = await self._connection.ask(method, path, json=json, params=params)
         if response.is_client_error:
             raise Refused(response.status_code)
-        return _object_in(response)
+        return response
 
 
 def _run_path(record_id: int, run_id: str) -> str:
@@ -252,8 +277,8 @@ def _run_path(record_id: int, run_id: str) -> str:
 
 def _object_in(response: httpx.Response) -> dict[str, Any]:
     try:
-        found = response.json() if response.content else {}
-    except json.JSONDecodeError:
+        found = response.json()
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise _not_understood(response.request.url.path)
@@ -265,6 +290,22 @@ def _read(kind: type[A], found: Any) -> A:
         return kind.model_validate(found)
     except (ValidationError, TypeError, AttributeError):
         raise _not_understood(kind.__name__) from None
+
+
+def _read_each(kind: type[A], found: Mapping[str, Any], name: str) -> list[A]:
+    items = found.get(name)
+    if not isinstance(items, list):
+        raise _not_understood(name)
+    return [_read(kind, item) for item in items]
+
+
+async def _lines_of(response: httpx.Response) -> AsyncIterator[str]:
+    """The lines of a body. Whoever reads them is outside of the connection's own `stream`, which cannot catch this."""
+    try:
+        async for line in response.aiter_lines():
+            yield line
+    except httpx.RequestError as error:
+        raise AirflowUnavailable from error
 
 
 def _not_understood(what: str) -> AirflowUnavailable:

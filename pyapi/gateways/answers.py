@@ -115,6 +115,19 @@ class Backfill(Answer):
     completed_at: datetime | None
 
 
+class BackfillPage(Answer):
+    """Some backfills, and how many there are in all."""
+
+    backfills: list[Backfill]
+    total: int = Field(validation_alias="total_entries")
+
+
+class BackfillDate(Answer):
+    """A run that a backfill would make up for."""
+
+    logical_date: datetime | None
+
+
 class Health(Answer):
     """How the parts of Airflow are; None for one that this Airflow does not run."""
 

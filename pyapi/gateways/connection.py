@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, Final, Protocol
 
 import httpx
 import structlog
-from circuitbreaker import CircuitBreaker, CircuitBreakerError
+from circuitbreaker import CircuitBreaker
 
 from pyapi.exceptions import AirflowUnavailable, Busy
 
@@ -22,6 +22,9 @@ AT_ONCE: Final = 4
 PLACE_SECONDS: Final = 8.0
 """So many requests are sent side by side, and others wait so long for their turn: an API server with one worker answers
 20 at once too late, and each of them would count as a failure."""
+
+_UNAUTHORIZED: Final = "Airflow does not take PyAPI's account: check PYAPI_AIRFLOW_USERNAME and PYAPI_AIRFLOW_PASSWORD."
+_FORBIDDEN: Final = "PyAPI's account in Airflow may not do this: give it the right to edit DAGs and runs."
 
 log = structlog.get_logger(__name__)
 
@@ -109,8 +112,6 @@ class HttpConnection:
         response = await self._within_circuit(request, stream=True)
         try:
             yield response
-        except httpx.TransportError as error:
-            raise AirflowUnavailable from error
         finally:
             await response.aclose()
 
@@ -119,15 +120,20 @@ class HttpConnection:
         await self._client.aclose()
 
     async def _within_circuit(self, request: httpx.Request, *, stream: bool) -> httpx.Response:
-        was_closed = self._circuit.closed
-        try:
-            async with self._place():
-                response: httpx.Response = await self._circuit.call_async(self._send, request, stream=stream)
-        except CircuitBreakerError:
-            raise AirflowUnavailable from None
-        finally:
-            if was_closed and self._circuit.opened:
-                log.warning("airflow.circuit_opened", seconds=OPEN_SECONDS)
+        """Who is cancelled counts for nothing: neither for a failure nor, as CircuitBreaker has it, for a success."""
+        async with self._place():
+            if self._circuit.opened:
+                raise AirflowUnavailable(str(self._circuit.last_failure))
+            try:
+                response = await self._send(request, stream=stream)
+            except AirflowUnavailable as error:
+                self._count(error)
+                raise
+            self._circuit.reset()
+        if response.status_code == httpx.codes.FORBIDDEN:
+            # An Airflow that answers is not down: one missing right must not be in the way of all other requests.
+            await response.aclose()
+            raise AirflowUnavailable(_FORBIDDEN)
         return response
 
     @asynccontextmanager
@@ -143,21 +149,23 @@ class HttpConnection:
         finally:
             self._places.release()
 
+    def _count(self, error: AirflowUnavailable) -> None:
+        was_closed = self._circuit.closed
+        with suppress(AirflowUnavailable), self._circuit:
+            raise error
+        if was_closed and self._circuit.opened:
+            log.warning("airflow.circuit_opened", seconds=OPEN_SECONDS)
+
     async def _send(self, request: httpx.Request, *, stream: bool) -> httpx.Response:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 response = await self._client.send(request, stream=stream)
-        except (httpx.TransportError, TimeoutError) as error:
+        except (httpx.RequestError, TimeoutError) as error:
             log.info("airflow.unreachable", method=request.method, path=request.url.path, error=type(error).__name__)
             raise AirflowUnavailable from error
-        if response.status_code in {401, 403} or not (response.is_success or response.is_client_error):
+        if response.status_code == httpx.codes.UNAUTHORIZED or not (response.is_success or response.is_client_error):
             await response.aclose()
             log.info("airflow.refused", method=request.method, path=request.url.path, status_code=response.status_code)
-            raise AirflowUnavailable(_REASONS.get(response.status_code))
+            is_unknown = response.status_code == httpx.codes.UNAUTHORIZED
+            raise AirflowUnavailable(_UNAUTHORIZED if is_unknown else None)
         return response
-
-
-_REASONS: Final = {
-    401: "Airflow does not take PyAPI's account: check PYAPI_AIRFLOW_USERNAME and PYAPI_AIRFLOW_PASSWORD.",
-    403: "PyAPI's account in Airflow may not do this: give it the right to edit DAGs and runs.",
-}

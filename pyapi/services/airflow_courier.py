@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 
 from pyapi.db.airflow_dao import AirflowOutboxDAO, OutboxRow
-from pyapi.exceptions import AirflowUnavailable, DatabaseUnavailable
+from pyapi.exceptions import ServiceUnavailable
 from pyapi.gateways.airflow import Airflow, Refused
 
 BATCH: Final = 100
@@ -40,7 +40,7 @@ class AirflowCourier:
         while True:
             try:
                 pause = IDLE_SECONDS if await self.deliver() else 0.0
-            except (AirflowUnavailable, DatabaseUnavailable):
+            except ServiceUnavailable:
                 pause = AWAY_SECONDS
             except Exception:
                 log.exception("airflow.courier_failed")
@@ -53,7 +53,7 @@ class AirflowCourier:
             woken.clear()
 
     async def deliver(self) -> bool:
-        """Deliver what is due; answers whether that was all. Raises AirflowUnavailable with the first that fails."""
+        """Deliver what is due; answers whether that was all. Raises ServiceUnavailable with the first that fails."""
         async with self._outbox() as outbox:
             rows = await outbox.due(most=BATCH)
         places = asyncio.Semaphore(AT_ONCE)
@@ -66,7 +66,7 @@ class AirflowCourier:
             async with asyncio.TaskGroup() as group:
                 for row in rows:
                     group.create_task(in_place(row))
-        except* (AirflowUnavailable, DatabaseUnavailable) as errors:
+        except* ServiceUnavailable as errors:
             raise errors.exceptions[0] from None
         return len(rows) < BATCH
 

@@ -71,7 +71,7 @@ class AirflowObserver:
             await asyncio.sleep(TURN_SECONDS)
 
     async def _keep_failing(self, reason: str) -> None:
-        self._health_at = 0.0
+        self._health_at = self._runs_at = 0.0
         try:
             async with self._seen() as seen:
                 await seen.keep_failing(reason)
@@ -81,13 +81,14 @@ class AirflowObserver:
     async def look(self) -> None:
         """Look at what is due. Raises AirflowUnavailable, DatabaseUnavailable."""
         now = time.monotonic()
-        if now >= self._health_at:
-            await self.look_at_health()
-            self._health_at = now + HEALTH_SECONDS
         await self._look_at_changing()
         if now >= self._runs_at:
             await self.look_at_runs()
             self._runs_at = now + RUNS_SECONDS
+        # Not before these: everybody may ask for the health, and it is no sign that the account is any good.
+        if now >= self._health_at:
+            await self.look_at_health()
+            self._health_at = now + HEALTH_SECONDS
         if time.monotonic() >= self._sweep_at:
             await self.look_at_all()
 

@@ -109,7 +109,10 @@ class RunService:
         await self._records.to_change(record_id)
         if _found(await self._airflow.run(record_id, run_id)).has_ended:
             raise RunEnded
-        run = _found(await self._airflow.end_run(record_id, run_id))
+        try:
+            run = _found(await self._airflow.end_run(record_id, run_id))
+        except Refused:
+            raise RunEnded from None  # meanwhile
         log.info("run.cancelled", record_id=record_id, run_id=run_id, user_id=self._caller.user_id)
         return await self._read(run)
 
@@ -118,7 +121,10 @@ class RunService:
         await self._records.ready(record_id)
         if not _found(await self._airflow.run(record_id, run_id)).has_ended:
             raise RunNotEnded
-        run = _found(await self._airflow.retry_run(record_id, run_id, latest=request.latest))
+        try:
+            run = _found(await self._airflow.retry_run(record_id, run_id, latest=request.latest))
+        except Refused:
+            raise RunNotEnded from None  # any more
         log.info("run.retried", record_id=record_id, run_id=run_id, user_id=self._caller.user_id)
         return await self._read(run)
 

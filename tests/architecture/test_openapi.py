@@ -70,11 +70,12 @@ def expected_problems(method: str, path: str, operation: Operation) -> set[str]:
         expected |= {"400", "412"}
     if "{" in path:
         expected.add("404")
-    if "/auth/users" in path or ("{data_id}" in path and method != "get"):
+    if path.startswith(("/api/auth/users", "/api/airflow")) or ("{data_id}" in path and method != "get"):
         expected.add("403")
-    if path.startswith(("/api/auth", "/api/data", "/api/runs", "/api/airflow", "/api/health")) and (
-        path != "/api/health/live"
-    ):
+    if path.startswith(("/api/auth", "/api/data", "/api/runs", "/api/airflow")) or path in {
+        "/api/health",
+        "/api/health/ready",
+    }:
         expected.add("503")
     return expected
 

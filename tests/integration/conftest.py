@@ -16,6 +16,7 @@ from pyapi.enums import Environment
 from pyapi.settings import Settings
 from pyapi.web.application import get_app
 from tests.conftest import NewDatabase
+from tests.fake_airflow import FakeAirflow
 
 PASSWORD = "SecurePass123"
 SECRET_KEY = "integration-tests-sign-with-this-key-0123456789"
@@ -78,6 +79,17 @@ async def client(app: FastAPI, sessions: async_sessionmaker[AsyncSession]) -> As
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         yield client
+
+
+@pytest.fixture
+async def fake_airflow(app: FastAPI) -> AsyncIterator[FakeAirflow]:
+    """The Airflow that the application asks during this test. Nobody keeps the link to it."""
+    fake = FakeAirflow()
+    opened = app.state.airflow
+    app.state.airflow = fake.gateway()
+    yield fake
+    await app.state.airflow.close()
+    app.state.airflow = opened
 
 
 @dataclass(frozen=True)

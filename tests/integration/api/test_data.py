@@ -1,9 +1,8 @@
 """Data records: who may do what, what a change changes, and how two writers stay out of each other's way."""
 
-from collections.abc import Awaitable, Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Any
-from uuid import uuid4
 
 import httpx
 import pytest
@@ -11,6 +10,7 @@ from fastapi import FastAPI
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from tests.integration.api.conftest import HeadersOf
 from tests.integration.api.records import count_records, create, insert
 from tests.integration.conftest import SignUp, assert_problem
 
@@ -22,34 +22,11 @@ CONFIG: dict[str, Any] = {
 }
 SCHEDULE_FIELDS = {"schedule_description", "schedule_error", "next_run_at", "paused_until"}
 ITEM_FIELDS = {"id", "name", "description", "config", "status", "owner_id", "revision", "created_at", "updated_at"}
-ITEM_FIELDS |= SCHEDULE_FIELDS
+ITEM_FIELDS |= SCHEDULE_FIELDS | {"airflow", "last_run"}
 RECORD_FIELDS = ITEM_FIELDS | {"next_runs"}
 SUMMARY_ITEM_FIELDS = {"id", "name", "description", "status", "schedule", "created_at", "updated_at"} | SCHEDULE_FIELDS
 SUMMARY_FIELDS = SUMMARY_ITEM_FIELDS | {"next_runs"}
 MISSING_ID = 2**31 - 1
-
-HeadersOf = Callable[[str], Awaitable[dict[str, str]]]
-
-
-@pytest.fixture
-def headers_of(app: FastAPI, sign_up: SignUp) -> HeadersOf:
-    """The headers with which somebody calls; the first call as "owner" opens the account `owner`."""
-    known: dict[str, dict[str, str]] = {"nobody": {}, "a forger": {"Authorization": "Bearer a.b.c"}}
-
-    async def headers_of(caller: str) -> dict[str, str]:
-        if caller not in known and caller == "a late comer":
-            token = app.state.tokens.signer.sign(
-                user_id=(await sign_up(caller.replace(" ", "_"))).id,
-                session_id=uuid4(),
-                issued_at=datetime.now(UTC) - timedelta(hours=2),
-                expires_at=datetime.now(UTC) - timedelta(hours=1),
-            )
-            known[caller] = {"Authorization": f"Bearer {token}"}
-        elif caller not in known:
-            known[caller] = (await sign_up(caller.replace(" ", "_"), superuser=caller == "superuser")).headers
-        return known[caller]
-
-    return headers_of
 
 
 @pytest.fixture
