@@ -161,6 +161,11 @@ class AirflowOutboxDAO:
         )
         return [OutboxRow._make(row) for row in rows]
 
+    async def add_paused(self, record_id: int) -> None:
+        """Airflow starts no runs of a record any more; the pause is to be lifted when the schedule has gone."""
+        values = {"record_id": record_id, "revision": 0, "is_active": False, "paused_at": _NOW}
+        await self._session.execute(insert(AirflowOutbox).values(**values).on_conflict_do_nothing())
+
     async def delete(self, row: OutboxRow) -> None:
         """Airflow knows."""
         await self._session.execute(

@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 
 from pyapi.db.airflow_dao import AirflowSeenDAO, SeenDag, SeenRun
-from pyapi.exceptions import AirflowUnavailable, DatabaseUnavailable
+from pyapi.exceptions import AirflowUnavailable, DatabaseUnavailable, ServiceUnavailable
 from pyapi.gateways.airflow import PAGE_SIZE, Airflow, RunFilter
 from pyapi.gateways.answers import Dag, Run
 from pyapi.services.schedule_service import Clock, utc_now
@@ -63,8 +63,8 @@ class AirflowObserver:
                 await self.look()
             except AirflowUnavailable as error:
                 await self._keep_failing(error.detail)
-            except DatabaseUnavailable:
-                pass
+            except ServiceUnavailable:
+                pass  # the database is away, or others have taken all places at Airflow
             except Exception:
                 self._runs_cursor = ""  # maybe it is this one that Airflow does not take
                 log.exception("airflow.observer_failed")
@@ -85,12 +85,12 @@ class AirflowObserver:
         if now >= self._runs_at:
             await self.look_at_runs()
             self._runs_at = now + RUNS_SECONDS
+        if time.monotonic() >= self._sweep_at:
+            await self.look_at_all()
         # Not before these: everybody may ask for the health, and it is no sign that the account is any good.
         if now >= self._health_at:
             await self.look_at_health()
             self._health_at = now + HEALTH_SECONDS
-        if time.monotonic() >= self._sweep_at:
-            await self.look_at_all()
 
     async def look_at_health(self) -> None:
         """Ask how Airflow is, and write down that it answers."""

@@ -99,6 +99,9 @@ class AirflowService:
             is_paused = row.problem == "scheduled"
             if not await self.airflow.pause(row.record_id, is_paused=is_paused):
                 return RepairAction.NONE, _GONE
+            if is_paused:
+                async with self.stores() as (outbox, _):
+                    await outbox.add_paused(row.record_id)
             return RepairAction.PAUSED if is_paused else RepairAction.UNPAUSED, None
         dag = await self.airflow.dag(row.record_id)
         if dag is None:

@@ -10,7 +10,16 @@ import httpx
 import structlog
 
 from pyapi.db.run_dao import RunDAO
-from pyapi.exceptions import AirflowNotReady, Conflict, FieldError, NotFound, RunEnded, RunNotEnded, ValidationFailed
+from pyapi.exceptions import (
+    AirflowNotReady,
+    Conflict,
+    FieldError,
+    NotFound,
+    RecordNotActive,
+    RunEnded,
+    RunNotEnded,
+    ValidationFailed,
+)
 from pyapi.gateways.airflow import Airflow, Refused, RunFilter
 from pyapi.gateways.answers import Run, TaskTry
 from pyapi.schemas.run_schemas import (
@@ -86,22 +95,24 @@ class RunService:
 
         Raises NotFound, PermissionDenied, RecordNotActive, AirflowNotReady, ValidationFailed.
         """
-        record = await self._records.ready(record_id)
         run_id = self._run_id(record_id, key)
+        try:
+            await self._records.ready(record_id)
+        except (RecordNotActive, AirflowNotReady):
+            # What was started before is answered, whatever has become of the record since.
+            if key is not None and (run := await self._airflow.run(record_id, run_id)):
+                return await self._read(_same(run, request)), False
+            raise
         try:
             run = await self._airflow.start_run(record_id, run_id, conf=request.conf, note=request.note)
         except Refused as error:
             if error.status_code != httpx.codes.CONFLICT:
                 raise Conflict("Airflow refuses to start a run of this record; its page there says why.") from None
             run = _found(await self._airflow.run(record_id, run_id))
-            if (run.conf or {}, run.note) != (request.conf or {}, request.note):
-                raise ValidationFailed(
-                    [FieldError("This key has started a run with another conf or note.", "/header/Idempotency-Key")]
-                ) from None
-            return await self._read(run), False
+            return await self._read(_same(run, request)), False
         if run is None:
             raise AirflowNotReady
-        log.info("run.started", record_id=record.id, run_id=run_id, user_id=self._caller.user_id)
+        log.info("run.started", record_id=record_id, run_id=run_id, user_id=self._caller.user_id)
         return await self._read(run), True
 
     async def cancel(self, record_id: int, run_id: str) -> RunRead:
@@ -196,6 +207,14 @@ class RunService:
 def _found(run: Run | None) -> Run:
     if run is None:
         raise NotFound("This record has no run with this id.")
+    return run
+
+
+def _same(run: Run, request: RunStart) -> Run:
+    """The run, when this request would have started the same. Raises ValidationFailed."""
+    if (run.conf or {}, run.note) != (request.conf or {}, request.note):
+        text = "This key has started a run with another conf or note."
+        raise ValidationFailed([FieldError(text, "/header/Idempotency-Key")])
     return run
 
 

@@ -242,6 +242,15 @@ async def test_what_is_said_is_done(
     assert "".join([changed, *fake_airflow.read_again]) == effect.format(id=record_id)
 
 
+async def test_what_is_paused_is_let_go_when_its_schedule_has_gone(
+    client: httpx.AsyncClient, admin: dict[str, str], fake_airflow: FakeAirflow, connection: AsyncConnection
+) -> None:
+    record_id = await make(client, admin, connection, fake_airflow, "inactive", {})
+    await client.post("/api/airflow/reconcile", headers=admin)
+    waiting = "SELECT record_id, is_active, paused_at IS NOT NULL FROM pyapi_airflow_outbox"
+    assert [tuple(row) for row in await connection.execute(text(waiting))] == [(record_id, False, True)]
+
+
 def is_paused(fake: FakeAirflow, record_id: int) -> bool:
     return bool(fake.dags.get(f"pyapi_{record_id}", {}).get("is_paused"))
 

@@ -359,6 +359,15 @@ async def test_the_same_key_with_another_body(
     assert problem["errors"][0]["pointer"] == "/header/Idempotency-Key"
 
 
+async def test_the_same_key_is_answered_when_the_record_is_not_active_any_more(
+    client: httpx.AsyncClient, record: int, owner: dict[str, str]
+) -> None:
+    first = await start(client, record, owner, key="k")
+    await client.patch(f"/api/data/{record}", json={"status": "inactive"}, headers=owner)
+    second, other = await start(client, record, owner, key="k"), await start(client, record, owner, key="l")
+    assert (second.status_code, second.json(), other.status_code) == (200, first.json(), 409)
+
+
 async def test_another_key_is_another_run(client: httpx.AsyncClient, record: int, owner: dict[str, str]) -> None:
     answers = [await start(client, record, owner, key=key) for key in "ab"]
     assert len({answer.json()["run_id"] for answer in answers}) == 2
