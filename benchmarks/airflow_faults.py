@@ -1,12 +1,15 @@
 """What a real Airflow loses when records are hostile and the database is away: nothing.
 
-`uv run python -m benchmarks.airflow_faults` writes 200 hostile rows among 50 good records, refuses the database to the
-kit for 60 seconds, locks the tables for 40, and prints what became of the good DAGs and of one that runs each minute.
+`uv run python -m benchmarks airflow-faults` writes 200 hostile rows among 50 good records, refuses the database to the
+kit for 60 seconds, locks the tables for 40, stops PyAPI for 60, and prints what became of the good DAGs and of one that
+runs each minute.
 """
 
 import asyncio
 import json
+import os
 import secrets
+import signal
 import tempfile
 import time
 from datetime import UTC, datetime, timedelta
@@ -23,6 +26,7 @@ GOOD = 50
 HOSTILE = 200
 REFUSED_SECONDS = 60
 LOCKED_SECONDS = 40
+STOPPED_SECONDS = 60
 PATIENCE_SECONDS = 180
 
 _CONFIGS = (
@@ -86,6 +90,9 @@ async def faults(service: Service, airflow: RunningAirflow) -> None:
         await connection.execute("LOCK TABLE pyapi_data_records, pyapi_data_revisions IN ACCESS EXCLUSIVE MODE")
         await asyncio.sleep(LOCKED_SECONDS)
         show(f"tables locked for {LOCKED_SECONDS} s", airflow, good)
+    os.kill(service.pid, signal.SIGTERM)
+    await asyncio.sleep(STOPPED_SECONDS)
+    show(f"PyAPI stopped for {STOPPED_SECONDS} s", airflow, good)
     changed = await connection.fetchval(insert, "after", '{"schedule": "0 3 * * *"}')
     began = time.monotonic()
     airflow.wait_for(lambda: airflow.dag(changed).get("timetable_summary") == "0 3 * * *", PATIENCE_SECONDS)

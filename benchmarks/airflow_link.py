@@ -78,7 +78,7 @@ def down(owner: httpx.Client, airflow: RunningAirflow) -> None:
     changes = change_all(owner, records)
     time.sleep(max(0.0, DOWN_SECONDS - (time.monotonic() - began)))
     meanwhile.stop()
-    refused = owner.post(f"/api/data/{records[1]}/runs", json={})
+    refused = owner.post(f"/api/data/{records[0]}/runs", json={})
     print(f"runs while Airflow is down: {refused.status_code} {refused.json()['code']}")
     airflow.start_components()
     back = time.monotonic()
