@@ -17,8 +17,11 @@ COMPONENTS: Final = {
     "dag-processor": ("dag-processor",),
 }
 # Of our environment nothing that means our own Python, and no setting of another Airflow.
-NOT_INHERITED: Final = ("VIRTUAL_ENV", "PYTHON", "UV_PROJECT", "UV_PYTHON", "AIRFLOW", "COV", "PYAPI")
-KIT_VARIABLES: Final = ("PYAPI_TASK_PREFIXES", "PYAPI_SHARD_SIZE", "PYAPI_PATIENCE_SECONDS")
+NOT_INHERITED: Final = (
+    *("VIRTUAL_ENV", "PYTHON", "UV_PROJECT", "UV_PYTHON", "AIRFLOW", "COV", "PYAPI"),
+    *("DATABASE_URL", "SECRET_KEY"),  # PyAPI's own: who has the key can sign in as anybody
+)
+KIT_VARIABLES: Final = ("PYAPI_FERNET_KEYS", "PYAPI_TASK_PREFIXES", "PYAPI_SHARD_SIZE", "PYAPI_PATIENCE_SECONDS")
 BUNDLE: Final = {
     "name": "pyapi",
     "classpath": "pyapi_airflow.bundle.PyapiDagBundle",

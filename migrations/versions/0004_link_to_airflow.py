@@ -23,7 +23,7 @@ def upgrade() -> None:
     op.execute(first().SEARCH_PATH)
     create_outbox()
     create_observations()
-    for statement in (QUEUE_FOR_AIRFLOW, QUEUE_SWITCHED, QUEUE_DELETED, OWN_TRIGGERS_ONLY):
+    for statement in (QUEUE_FOR_AIRFLOW, QUEUE_INSERTED, QUEUE_SWITCHED, QUEUE_DELETED, OWN_TRIGGERS_ONLY):
         op.execute(statement)
 
 
@@ -37,7 +37,7 @@ def create_outbox() -> None:
         moment("queued_at", nullable=False, default="clock_timestamp()"),
         sa.Column("attempts", sa.Integer(), server_default=sa.text("0"), nullable=False),
         moment("next_attempt_at", nullable=False, default="clock_timestamp()"),
-        moment("paused_at"),
+        moment("told_at"),
         sa.PrimaryKeyConstraint("record_id", name="pk_pyapi_airflow_outbox"),
     )
     op.create_index("ix_pyapi_airflow_outbox_next_attempt_at", "pyapi_airflow_outbox", ["next_attempt_at"])
@@ -86,11 +86,19 @@ QUEUE_FOR_AIRFLOW = """
 CREATE FUNCTION pyapi_queue_for_airflow() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
+    IF TG_OP = 'INSERT' THEN
+        -- The DAG of a new record is not paused; that of one that was deleted under this id a moment ago may be.
+        UPDATE pyapi_airflow_outbox
+        SET revision = NEW.revision, is_active = true, queued_at = clock_timestamp(),
+            attempts = 0, next_attempt_at = clock_timestamp(), told_at = NULL
+        WHERE record_id = NEW.id;
+        RETURN NULL;
+    END IF;
     INSERT INTO pyapi_airflow_outbox (record_id, revision, is_active)
     VALUES (OLD.id, OLD.revision + 1, TG_OP = 'UPDATE' AND NEW.status = 'active')
     ON CONFLICT (record_id) DO UPDATE SET
         revision = excluded.revision, is_active = excluded.is_active, queued_at = excluded.queued_at,
-        attempts = 0, next_attempt_at = excluded.next_attempt_at, paused_at = NULL;
+        attempts = 0, next_attempt_at = excluded.next_attempt_at, told_at = NULL;
     PERFORM pg_notify('pyapi_airflow', '');
     RETURN NULL;
 END $$
@@ -99,6 +107,11 @@ END $$
 QUEUE_SWITCHED = """
 CREATE TRIGGER pyapi_queue_switched AFTER UPDATE ON pyapi_data_records
 FOR EACH ROW WHEN ((OLD.status = 'active') <> (NEW.status = 'active')) EXECUTE FUNCTION pyapi_queue_for_airflow()
+"""
+
+QUEUE_INSERTED = """
+CREATE TRIGGER pyapi_queue_inserted AFTER INSERT ON pyapi_data_records
+FOR EACH ROW WHEN (NEW.status = 'active') EXECUTE FUNCTION pyapi_queue_for_airflow()
 """
 
 QUEUE_DELETED = """
@@ -110,7 +123,7 @@ OWN_TRIGGERS_ONLY = "REVOKE EXECUTE ON FUNCTION pyapi_queue_for_airflow() FROM P
 
 
 def downgrade() -> None:
-    for trigger in ("pyapi_queue_switched", "pyapi_queue_deleted"):
+    for trigger in ("pyapi_queue_inserted", "pyapi_queue_switched", "pyapi_queue_deleted"):
         op.execute(f"DROP TRIGGER {trigger} ON pyapi_data_records")
     op.execute("DROP FUNCTION pyapi_queue_for_airflow()")
     for table in ("pyapi_airflow_link", "pyapi_airflow_runs", "pyapi_airflow_dags", "pyapi_airflow_outbox"):

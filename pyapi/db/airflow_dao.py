@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import delete, func, select, text, update
+from sqlalchemy import Select, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -21,7 +21,7 @@ class OutboxRow(NamedTuple):
     revision: int
     is_active: bool
     attempts: int
-    paused_at: datetime | None
+    told_at: datetime | None
 
 
 class Backlog(NamedTuple):
@@ -104,6 +104,12 @@ _KEEP_RUNS = text("""
       AND (excluded.run_id, excluded.state, excluded.began_at, excluded.start_date, excluded.end_date) IS DISTINCT FROM
           (r.run_id, r.state, r.began_at, r.start_date, r.end_date)
     """)
+_PUT = text("""
+    INSERT INTO pyapi_airflow_outbox (record_id, revision, is_active)
+    SELECT wanted.id, coalesce(r.revision, 0), coalesce(r.status = 'active', false)
+    FROM (SELECT CAST(:id AS integer) AS id) AS wanted LEFT JOIN pyapi_data_records r ON r.id = wanted.id
+    ON CONFLICT (record_id) DO NOTHING
+    """)
 _DISAGREES = """
     CASE WHEN r.status = 'active'
          THEN d.record_id IS NULL OR d.is_stale OR d.revision IS DISTINCT FROM r.revision
@@ -161,37 +167,39 @@ class AirflowOutboxDAO:
         )
         return [OutboxRow._make(row) for row in rows]
 
-    async def add_paused(self, record_id: int) -> None:
-        """Airflow starts no runs of a record any more; the pause is to be lifted when the schedule has gone."""
-        values = {"record_id": record_id, "revision": 0, "is_active": False, "paused_at": _NOW}
-        await self._session.execute(insert(AirflowOutbox).values(**values).on_conflict_do_nothing())
+    async def put(self, record_id: int) -> None:
+        """Tell Airflow again what holds of a record, unless that is about to happen anyway."""
+        await self._session.execute(_PUT, {"id": record_id})
 
     async def delete(self, row: OutboxRow) -> None:
         """Airflow knows."""
-        await self._session.execute(
-            delete(AirflowOutbox).where(
-                AirflowOutbox.record_id == row.record_id, AirflowOutbox.revision == row.revision
-            )
-        )
+        await self._session.execute(delete(AirflowOutbox).where(AirflowOutbox.record_id.in_(_unlocked(row))))
 
-    async def postpone(self, row: OutboxRow, *, seconds: float, is_paused: bool) -> None:
-        """Look at it again later; `is_paused` says whether Airflow has been stopped from starting runs."""
+    async def postpone(self, row: OutboxRow, *, seconds: float, is_told: bool) -> None:
+        """Look at it again later; `is_told` says whether Airflow knows by now."""
         values: dict[str, Any] = {
             "attempts": AirflowOutbox.attempts + 1,
             "next_attempt_at": _NOW + func.make_interval(0, 0, 0, 0, 0, 0, seconds),
         }
-        if is_paused:
-            values["paused_at"] = func.coalesce(AirflowOutbox.paused_at, _NOW)
+        if is_told:
+            values["told_at"] = func.coalesce(AirflowOutbox.told_at, _NOW)
         await self._session.execute(
-            update(AirflowOutbox)
-            .where(AirflowOutbox.record_id == row.record_id, AirflowOutbox.revision == row.revision)
-            .values(**values)
+            update(AirflowOutbox).where(AirflowOutbox.record_id.in_(_unlocked(row))).values(**values)
         )
 
     async def backlog(self) -> Backlog:
-        """What has not been delivered. What only waits for Airflow to take a schedule away is not counted."""
-        statement = select(func.count(), func.min(AirflowOutbox.queued_at)).where(AirflowOutbox.paused_at.is_(None))
+        """What Airflow was not told so far."""
+        statement = select(func.count(), func.min(AirflowOutbox.queued_at)).where(AirflowOutbox.told_at.is_(None))
         return Backlog._make((await self._session.execute(statement)).one())
+
+
+def _unlocked(row: OutboxRow) -> Select[int]:
+    """The row, unless it has changed or somebody is about to change it: nobody waits for their transaction."""
+    return (
+        select(AirflowOutbox.record_id)
+        .where(AirflowOutbox.record_id == row.record_id, AirflowOutbox.revision == row.revision)
+        .with_for_update(skip_locked=True)
+    )
 
 
 class AirflowSeenDAO:

@@ -14,8 +14,9 @@ class AirflowOutbox(Base):
     """A record that has begun or ceased to be active, of which Airflow is to know; written by triggers.
 
     One row for each record: only what holds now is worth telling. `revision` is the one that this began with: a row
-    that changed while it was delivered has another one, and stays. `paused_at`: Airflow starts no runs of it any more,
-    and the row waits until Airflow has taken the schedule away, to let the DAG go on with what it has queued.
+    that changed while it was delivered has another one, and stays. `told_at`: Airflow was told, and the row waits to be
+    looked at once more. For a record that is not active any more that is when Airflow has taken the schedule away: the
+    pause is lifted then, so that what is queued can end.
     """
 
     __tablename__ = "pyapi_airflow_outbox"
@@ -28,7 +29,7 @@ class AirflowOutbox(Base):
     next_attempt_at: Mapped[datetime] = mapped_column(
         DateTime(timezone=True), server_default=func.clock_timestamp(), index=True
     )
-    paused_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    told_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
 
 
 class AirflowDag(Base):

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Any, Final
 
 import structlog
@@ -68,7 +67,8 @@ async def _work_while_connected(connection: AsyncConnection, work: Work) -> None
         await working
     finally:
         working.cancel()
-        with suppress(asyncio.CancelledError, Exception):
-            await working
+        await asyncio.wait([working])
+        if not working.cancelled():
+            working.exception()  # has been seen, or is of no interest any more
         log.info("airflow.leading_ended")
         await connection.invalidate()

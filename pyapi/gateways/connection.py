@@ -23,6 +23,9 @@ PLACE_SECONDS: Final = 8.0
 """So many requests are sent side by side, and others wait so long for their turn: an API server with one worker answers
 20 at once too late, and each of them would count as a failure."""
 
+_AWAY: Final = frozenset({401, 502, 503, 504})
+"""Answers after which no other request would fare better."""
+
 _UNAUTHORIZED: Final = "Airflow does not take PyAPI's account: check PYAPI_AIRFLOW_USERNAME and PYAPI_AIRFLOW_PASSWORD."
 _FORBIDDEN: Final = "PyAPI's account in Airflow may not do this: give it the right to edit DAGs and runs."
 
@@ -130,10 +133,11 @@ class HttpConnection:
                 self._count(error)
                 raise
             self._circuit.reset()
-        if response.status_code == httpx.codes.FORBIDDEN:
-            # An Airflow that answers is not down: one missing right must not be in the way of all other requests.
+        if response.status_code == httpx.codes.FORBIDDEN or not (response.is_success or response.is_client_error):
+            # An Airflow that answers is not down: what it cannot do for one must not be in the way of all others.
             await response.aclose()
-            raise AirflowUnavailable(_FORBIDDEN)
+            log.info("airflow.failed", method=request.method, path=request.url.path, status_code=response.status_code)
+            raise AirflowUnavailable(_FORBIDDEN if response.status_code == httpx.codes.FORBIDDEN else None)
         return response
 
     @asynccontextmanager
@@ -163,9 +167,8 @@ class HttpConnection:
         except (httpx.RequestError, TimeoutError) as error:
             log.info("airflow.unreachable", method=request.method, path=request.url.path, error=type(error).__name__)
             raise AirflowUnavailable from error
-        if response.status_code == httpx.codes.UNAUTHORIZED or not (response.is_success or response.is_client_error):
+        if response.status_code in _AWAY:
             await response.aclose()
             log.info("airflow.refused", method=request.method, path=request.url.path, status_code=response.status_code)
-            is_unknown = response.status_code == httpx.codes.UNAUTHORIZED
-            raise AirflowUnavailable(_UNAUTHORIZED if is_unknown else None)
+            raise AirflowUnavailable(_UNAUTHORIZED if response.status_code == httpx.codes.UNAUTHORIZED else None)
         return response

@@ -18,6 +18,9 @@ AT_ONCE: Final = 4
 IDLE_SECONDS: Final = 2.0
 AWAY_SECONDS: Final = 1.0
 SETTLING_SECONDS: Final = 1.0
+LATE_SECONDS: Final = 5.0
+"""After so long a request that PyAPI has given up has been answered by Airflow, too."""
+
 _LONGEST_PAUSE: Final = 60.0
 
 log = structlog.get_logger(__name__)
@@ -28,6 +31,7 @@ class AirflowCourier:
 
     A record that is not active any more is paused at once, which holds even if the DAG processor is dead. When Airflow
     has taken its schedule away, the pause has done its work and is lifted: what is queued can end, and the DAG can go.
+    A record that is active again is looked at once more: a pause that was given up may have arrived late.
     """
 
     def __init__(self, airflow: Airflow, outbox: Callable[[], AbstractAsyncContextManager[AirflowOutboxDAO]]) -> None:
@@ -53,59 +57,70 @@ class AirflowCourier:
             woken.clear()
 
     async def deliver(self) -> bool:
-        """Deliver what is due; answers whether that was all. Raises ServiceUnavailable with the first that fails."""
+        """Deliver what is due; answers whether that was all.
+
+        Raises AirflowUnavailable when nothing could be delivered. What fails beside others that do not waits a little:
+        one DAG that Airflow cannot handle must not be in the way of all.
+        """
         async with self._outbox() as outbox:
             rows = await outbox.due(most=BATCH)
         places = asyncio.Semaphore(AT_ONCE)
 
-        async def in_place(row: OutboxRow) -> None:
+        async def in_place(row: OutboxRow) -> ServiceUnavailable | Refused | None:
             async with places:
-                await self._deliver(row)
+                return await self._try_deliver(row)
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                for row in rows:
-                    group.create_task(in_place(row))
-        except* ServiceUnavailable as errors:
-            raise errors.exceptions[0] from None
+        failures = await asyncio.gather(*map(in_place, rows))
+        away = [failure for failure in failures if isinstance(failure, ServiceUnavailable)]
+        if away and len(away) == len(rows):
+            raise away[0]
+        for row, failure in zip(rows, failures, strict=True):
+            if failure is not None:
+                log.warning("airflow.status_refused", record_id=row.record_id, reason=str(failure))
+                async with self._outbox() as outbox:
+                    await outbox.postpone(row, seconds=_pause_after(row.attempts), is_told=False)
         return len(rows) < BATCH
 
-    async def _deliver(self, row: OutboxRow) -> None:
+    async def _try_deliver(self, row: OutboxRow) -> ServiceUnavailable | Refused | None:
+        """Answers why that was not possible."""
         try:
-            done = await (self._resume(row) if row.is_active else self._stop(row))
-        except Refused as error:
-            log.warning("airflow.status_refused", record_id=row.record_id, status_code=error.status_code)
+            is_done = await (self._resume(row) if row.is_active else self._stop(row))
             async with self._outbox() as outbox:
-                await outbox.postpone(row, seconds=_pause_after(row.attempts), is_paused=False)
-            return
-        async with self._outbox() as outbox:
-            if done:
-                await outbox.delete(row)
-                log.info("airflow.status_delivered", record_id=row.record_id, is_active=row.is_active)
-            else:
-                await outbox.postpone(row, seconds=_settling_pause(row.attempts), is_paused=True)
+                if is_done:
+                    await outbox.delete(row)
+                    log.info("airflow.status_delivered", record_id=row.record_id, is_active=row.is_active)
+                else:
+                    await outbox.postpone(row, seconds=_look_after(row), is_told=True)
+        except (ServiceUnavailable, Refused) as error:
+            return error
+        return None
 
     async def _resume(self, row: OutboxRow) -> bool:
-        """A DAG that is not there yet is not paused when it comes."""
-        await self._airflow.pause(row.record_id, is_paused=False)
-        return True
+        """Answers whether Airflow was seen to start runs again. A DAG that comes later is not paused then."""
+        if row.told_at is not None:
+            dag = await self._airflow.dag(row.record_id)
+            if dag is None or not dag.is_paused:
+                return True
+        return not await self._airflow.pause(row.record_id, is_paused=False)
 
     async def _stop(self, row: OutboxRow) -> bool:
-        """Answers whether Airflow has taken the schedule away."""
-        if row.paused_at is None:
+        """Answers whether Airflow has taken the schedule away, and the pause is lifted."""
+        if row.told_at is None:
             return not await self._airflow.pause(row.record_id, is_paused=True)
         dag = await self._airflow.dag(row.record_id)
-        if dag is not None and dag.is_scheduled:
-            return False
-        if dag is not None and dag.is_paused:
-            await self._airflow.pause(row.record_id, is_paused=False)
-        return True
+        if dag is None:
+            return True
+        if dag.is_paused != dag.is_scheduled:
+            await self._airflow.pause(row.record_id, is_paused=dag.is_scheduled)
+        return not dag.is_scheduled
 
 
 def _pause_after(attempts: int) -> float:
     return min(2.0 ** min(attempts, 10), _LONGEST_PAUSE)
 
 
-def _settling_pause(attempts: int) -> float:
-    """Airflow needs a second or two; when its DAG processor is dead, nobody knows how long."""
-    return SETTLING_SECONDS if attempts < 30 else _LONGEST_PAUSE
+def _look_after(row: OutboxRow) -> float:
+    """Airflow takes a schedule away after a second or two; when its DAG processor is dead, nobody knows when."""
+    if row.is_active:
+        return LATE_SECONDS
+    return SETTLING_SECONDS if row.attempts < 30 else _LONGEST_PAUSE

@@ -29,7 +29,7 @@ SWEEP_SHARE: Final = 20.0
 """All DAGs are asked for again after 20 times the time that took: at most a twentieth of one core of Airflow."""
 
 FIRST_LOOK_BACK: Final = timedelta(days=30)
-OVERLAP: Final = timedelta(seconds=15)
+OVERLAP: Final = timedelta(seconds=60)
 """Clocks of two machines differ, and a change is visible a little after the time that it bears."""
 
 _RUN_PAGES_AT_ONCE: Final = 5
@@ -86,7 +86,7 @@ class AirflowObserver:
             await self.look_at_runs()
             self._runs_at = now + RUNS_SECONDS
         if time.monotonic() >= self._sweep_at:
-            await self.look_at_all()
+            await self._sweep()
         # Not before these: everybody may ask for the health, and it is no sign that the account is any good.
         if now >= self._health_at:
             await self.look_at_health()
@@ -105,14 +105,31 @@ class AirflowObserver:
             # Not before a sweep has paid off: a thousand changes must not make Airflow busy with our questions.
             self._sweep_at = min(self._sweep_at, time.monotonic() + QUICKEST_SWEEP_SECONDS)
             return
-        dags = [await self._airflow.dag(record_id) for record_id in changing]
-        found = [_seen_dag(dag) for dag in dags if dag is not None]
+        found = [await self._one(record_id) for record_id in changing]
         async with self._seen() as seen:
             await seen.keep_dags([dag for dag in found if dag is not None])
 
-    async def look_at_all(self) -> int:
-        """Ask for the DAGs of all records; answers how many there are."""
+    async def _one(self, record_id: int) -> SeenDag | None:
+        """None also for a DAG that Airflow cannot answer: the others, and the runs, are looked at all the same."""
+        try:
+            dag = await self._airflow.dag(record_id)
+        except AirflowUnavailable:
+            return None
+        return None if dag is None else _seen_dag(dag)
+
+    async def _sweep(self) -> None:
+        """Look at all DAGs, and say when again. One that cannot be answered does not make Airflow unreachable."""
         began = time.monotonic()
+        try:
+            await self.look_at_all()
+        except AirflowUnavailable as error:
+            log.warning("airflow.sweep_failed", reason=error.detail)
+        took = time.monotonic() - began
+        pause = min(max(took * SWEEP_SHARE, QUICKEST_SWEEP_SECONDS), SLOWEST_SWEEP_SECONDS)
+        self._sweep_at = time.monotonic() + pause
+
+    async def look_at_all(self, *, forget: bool = True) -> int:
+        """Ask for the DAGs of all records; answers how many there are. With `forget`, those not found are gone."""
         found: dict[int, SeenDag] = {}
         offset = 0
         while True:
@@ -124,11 +141,9 @@ class AirflowObserver:
         async with self._seen() as seen:
             await seen.keep_dags(list(found.values()))
             # Twice not found is gone: while pages were read one after the other, a DAG may have moved between two.
-            await seen.keep_only(found.keys() | self._found_before)
+            if forget:
+                await seen.keep_only(found.keys() | self._found_before)
         self._found_before = set(found)
-        took = time.monotonic() - began
-        pause = min(max(took * SWEEP_SHARE, QUICKEST_SWEEP_SECONDS), SLOWEST_SWEEP_SECONDS)
-        self._sweep_at = time.monotonic() + pause
         return len(found)
 
     async def look_at_runs(self) -> None:

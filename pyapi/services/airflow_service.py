@@ -19,13 +19,16 @@ from pyapi.schemas.airflow_schemas import (
     RepairAction,
     Waiting,
 )
+from pyapi.services.airflow_courier import AirflowCourier
 from pyapi.services.airflow_observer import AirflowObserver
 from pyapi.services.deployment_service import SILENT_FOR, UPDATING_FOR
 from pyapi.services.schedule_service import Clock, utc_now
 
 MOST_DRIFT: Final = 100
 _NEEDED: Final = ("metadatabase", "scheduler", "dag_processor")
+_BY_STATUS: Final = {"paused": RepairAction.UNPAUSED, "scheduled": RepairAction.PAUSED}
 _MISSING: Final = "Only Airflow can make a DAG: check its DAG processor and that the bundle is configured."
+_TRIED_AGAIN: Final = "Airflow does not take it; it is tried again."
 _GONE: Final = "Airflow has no DAG of it any more."
 
 log = structlog.get_logger(__name__)
@@ -73,9 +76,14 @@ class AirflowService:
 
     async def reconcile(self) -> Reconciled:
         """Look at all DAGs now, and repair what can be repaired from here. Raises AirflowUnavailable."""
-        checked = await AirflowObserver(self.airflow, self._seen).look_at_all()
-        async with self.stores() as (_, seen):
+        checked = await AirflowObserver(self.airflow, self._seen).look_at_all(forget=False)
+        async with self.stores() as (outbox, seen):
             drift = await seen.drift(grace_seconds=0, most=MOST_DRIFT)
+            for row in drift:
+                if row.problem in _BY_STATUS:
+                    await outbox.put(row.record_id)
+        # What holds of a record may have changed by now: the outbox says it, and the courier delivers that.
+        await AirflowCourier(self.airflow, self._outbox).deliver()
         repairs = [await self._repair(row) for row in drift]
         return Reconciled.model_construct(checked=checked, repairs=repairs)
 
@@ -83,6 +91,11 @@ class AirflowService:
     async def _seen(self) -> AsyncIterator[AirflowSeenDAO]:
         async with self.stores() as (_, seen):
             yield seen
+
+    @asynccontextmanager
+    async def _outbox(self) -> AsyncIterator[AirflowOutboxDAO]:
+        async with self.stores() as (outbox, _):
+            yield outbox
 
     async def _repair(self, row: DriftRow) -> Repair:
         try:
@@ -95,16 +108,11 @@ class AirflowService:
     async def _try_repair(self, row: DriftRow) -> tuple[RepairAction, str | None]:
         if row.problem == "missing":
             return RepairAction.NONE, _MISSING
-        if row.problem in {"paused", "scheduled"}:
-            is_paused = row.problem == "scheduled"
-            if not await self.airflow.pause(row.record_id, is_paused=is_paused):
-                return RepairAction.NONE, _GONE
-            if is_paused:
-                async with self.stores() as (outbox, _):
-                    await outbox.add_paused(row.record_id)
-            return RepairAction.PAUSED if is_paused else RepairAction.UNPAUSED, None
         dag = await self.airflow.dag(row.record_id)
         if dag is None:
             return RepairAction.NONE, _GONE
+        if (action := _BY_STATUS.get(row.problem)) is not None:
+            is_done = dag.is_paused == (action is RepairAction.PAUSED)
+            return (action, None) if is_done else (RepairAction.NONE, _TRIED_AGAIN)
         await self.airflow.read_again(dag)
         return RepairAction.READ_AGAIN, None

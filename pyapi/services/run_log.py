@@ -1,8 +1,8 @@
 """Logs of tasks, without the credentials of the record."""
 
 import json
-import re
 from collections.abc import AsyncIterator, Iterable
+from itertools import islice
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -11,6 +11,11 @@ from pyapi.utils.credentials import MASK, credentials_in
 from pyapi.utils.masking import mask_secrets
 
 _SHORTEST: Final = 4
+MOST_SECRETS: Final = 200
+MOST_CHARACTERS: Final = 50_000
+"""Each secret is looked for in each line, while others wait."""
+
+TOO_MUCH: Final = "This record holds too many credentials to hide them all: read the log in Airflow."
 CUT_OFF: Final = "The log ends here: Airflow does not answer any more."
 
 
@@ -19,13 +24,16 @@ class LogMasker:
 
     def __init__(self, configs: Iterable[Any]) -> None:
         """`configs` hold the credentials. Those of fewer than four characters would hide half of any other text."""
-        found = {secret for config in configs for secret in credentials_in(config)}
-        found |= {unquote(secret) for secret in found}
-        longest_first = sorted((secret for secret in found if len(secret) >= _SHORTEST), key=len, reverse=True)
-        self._known = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+        found = set(islice((secret for config in configs for secret in credentials_in(config)), MOST_SECRETS + 1))
+        self._is_too_much = len(found) > MOST_SECRETS or sum(map(len, found)) > MOST_CHARACTERS
+        known = set() if self._is_too_much else found | {unquote(secret) for secret in found}
+        self._known = sorted((secret for secret in known if len(secret) >= _SHORTEST), key=len, reverse=True)
 
     async def entries(self, lines: AsyncIterator[str]) -> AsyncIterator[dict[str, Any]]:
         """The entries behind lines of JSON. What ends too early says so: half a log must not look whole."""
+        if self._is_too_much:
+            yield {"event": TOO_MUCH}
+            return
         try:
             async for line in lines:
                 if line:
@@ -40,7 +48,10 @@ class LogMasker:
 
     def _hide_known(self, value: Any) -> Any:
         if isinstance(value, str):
-            return value if self._known is None else self._known.sub(MASK, value)
+            # Not one pattern of all: that takes a second to compile for many, and stays in a cache with the secrets.
+            for secret in self._known:
+                value = value.replace(secret, MASK)
+            return value
         if isinstance(value, dict):
             return {key: self._hide_known(below) for key, below in value.items()}
         return [self._hide_known(below) for below in value] if isinstance(value, list) else value

@@ -104,7 +104,7 @@ class RunService:
                 return await self._read(_same(run, request)), False
             raise
         try:
-            run = await self._airflow.start_run(record_id, run_id, conf=request.conf, note=request.note)
+            run = await self._airflow.start_run(record_id, run_id, conf=request.conf, note=request.note or None)
         except Refused as error:
             if error.status_code != httpx.codes.CONFLICT:
                 raise Conflict("Airflow refuses to start a run of this record; its page there says why.") from None
@@ -212,7 +212,7 @@ def _found(run: Run | None) -> Run:
 
 def _same(run: Run, request: RunStart) -> Run:
     """The run, when this request would have started the same. Raises ValidationFailed."""
-    if (run.conf or {}, run.note) != (request.conf or {}, request.note):
+    if (run.conf or {}, run.note) != (request.conf or {}, request.note or None):
         text = "This key has started a run with another conf or note."
         raise ValidationFailed([FieldError(text, "/header/Idempotency-Key")])
     return run

@@ -1,6 +1,7 @@
 """Which records a caller may run, and whether Airflow is ready to run them."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
@@ -58,8 +59,10 @@ class RunnableRecords:
         record = await self.to_change(record_id)
         if record.status != RecordStatus.ACTIVE:
             raise RecordNotActive
+        # From now on as well: another clock, or SQL, may have written any time.
+        give_up_at = time.monotonic() + READY_WITHIN.total_seconds()
         while not (record.is_current or await self._is_current(record)):
-            if self._clock() > record.updated_at + READY_WITHIN:
+            if self._clock() > record.updated_at + READY_WITHIN or time.monotonic() > give_up_at:
                 raise AirflowNotReady
             await asyncio.sleep(_LOOK_SECONDS)
         return record

@@ -59,7 +59,8 @@ async def lifespan(app: FastAPI, *, settings: Settings) -> AsyncIterator[None]:
         app.state.anonymous_read = settings.anonymous_read
         app.state.airflow = airflow = airflow_of(settings)
         try:
-            async with kept_schedules(database), kept_link(airflow, database, url):
+            # With places and a circuit of its own: whatever people ask of Airflow, it hears of their changes.
+            async with kept_schedules(database), kept_link(airflow_of(settings), database, url):
                 yield
         finally:
             await airflow.close()
@@ -116,6 +117,7 @@ async def kept_link(airflow: Airflow, database: Database, url: str) -> AsyncIter
     finally:
         link.cancel()
         await asyncio.wait([link])
+        await airflow.close()
 
 
 def airflow_of(settings: Settings) -> Airflow:

@@ -7,13 +7,14 @@ import runpy
 import stat
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from pyapi.airflow_environment import COMPONENTS, LeanAirflow, airflow_environment
+from pyapi.airflow_environment import COMPONENTS, KIT_VARIABLES, LeanAirflow, airflow_environment
 
 DEPLOYMENT = Path(__file__).resolve().parents[2] / "deployment"
 START = DEPLOYMENT / "airflow" / "start.py"
@@ -25,7 +26,7 @@ ONLY_THERE = {
     "AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK",
     "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_SERVER_HOST",
     "PYAPI_AIRFLOW_PASSWORD",
-    "PYAPI_TASK_PREFIXES",
+    *KIT_VARIABLES,
 }
 NOT_THERE = {"AIRFLOW_HOME", "NO_PROXY", "no_proxy", "UV_NO_EDITABLE"}
 
@@ -54,6 +55,13 @@ def test_its_settings_are_the_same(service: str) -> None:
     same = [name for name in set(here()) - NOT_THERE if not OF_THE_PLACE.search(name)]
     assert {name: there[name] for name in same} == {name: here()[name] for name in same}
     assert len(same) > 8
+
+
+def test_the_image_has_all_that_the_kit_takes_in() -> None:
+    project = tomllib.loads((DEPLOYMENT / "airflow" / "pyproject.toml").read_text(encoding="utf-8"))
+    wanted = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"].values()
+    copied = re.findall(r"^COPY (pyapi/.+) \S+$", (DEPLOYMENT / "airflow" / "Dockerfile").read_text(), re.MULTILINE)
+    assert set(wanted) == {path for line in copied for path in line.split()}
 
 
 def test_its_commands_are_the_same() -> None:

@@ -155,7 +155,7 @@ async def test_what_waits_is_counted(
     for _ in range(2):
         record_id = (await client.post("/api/data/", json={"name": "x"}, headers=admin)).json()["id"]
         await client.put(f"/api/data/{record_id}", json={"status": "inactive"}, headers=admin)
-    await connection.execute(text(f"UPDATE pyapi_airflow_outbox SET paused_at = now() WHERE record_id = {record_id}"))
+    await connection.execute(text(f"UPDATE pyapi_airflow_outbox SET told_at = now() WHERE record_id = {record_id}"))
     assert (await status(client, admin))["backlog"]["count"] == 1
 
 
@@ -247,7 +247,7 @@ async def test_what_is_paused_is_let_go_when_its_schedule_has_gone(
 ) -> None:
     record_id = await make(client, admin, connection, fake_airflow, "inactive", {})
     await client.post("/api/airflow/reconcile", headers=admin)
-    waiting = "SELECT record_id, is_active, paused_at IS NOT NULL FROM pyapi_airflow_outbox"
+    waiting = "SELECT record_id, is_active, told_at IS NOT NULL FROM pyapi_airflow_outbox"
     assert [tuple(row) for row in await connection.execute(text(waiting))] == [(record_id, False, True)]
 
 
@@ -277,7 +277,12 @@ async def test_what_was_compared_is_counted(
 
 
 @pytest.mark.parametrize(
-    ("dag", "refused"), [({"is_paused": True}, "PATCH"), ({"has_import_errors": True}, "PUT")], ids=["pause", "read"]
+    ("dag", "reason"),
+    [
+        ({"is_paused": True}, "Airflow does not take it; it is tried again."),
+        ({"has_import_errors": True}, "Airflow refuses it (422)."),
+    ],
+    ids=["pause", "read"],
 )
 async def test_what_airflow_refuses_is_said(
     client: httpx.AsyncClient,
@@ -285,12 +290,12 @@ async def test_what_airflow_refuses_is_said(
     fake_airflow: FakeAirflow,
     connection: AsyncConnection,
     dag: dict[str, Any],
-    refused: str,
+    reason: str,
 ) -> None:
     record_id = await make(client, admin, connection, fake_airflow, "active", dag)
     fake_airflow.refuses = {f"PATCH pyapi_{record_id}": 422, f"PUT token%2Fof%20pyapi_{record_id}": 422}
     (repair,) = (await client.post("/api/airflow/reconcile", headers=admin)).json()["repairs"]
-    assert (repair["action"], repair["reason"]) == ("none", "Airflow refuses it (422).")
+    assert (repair["action"], repair["reason"]) == ("none", reason)
 
 
 async def test_a_dag_that_goes_meanwhile(

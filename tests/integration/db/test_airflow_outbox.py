@@ -109,9 +109,9 @@ async def test_a_change_begins_anew(records: AsyncEngine) -> None:
     """What was tried for an older change says nothing about this one."""
     record_id = await insert(records)
     await run(records, switch(record_id, "inactive"))
-    await run(records, "UPDATE pyapi_airflow_outbox SET attempts = 5, paused_at = now(), next_attempt_at = 'infinity'")
+    await run(records, "UPDATE pyapi_airflow_outbox SET attempts = 5, told_at = now(), next_attempt_at = 'infinity'")
     await run(records, switch(record_id, "active"))
-    statement = "SELECT (attempts, paused_at IS NULL, next_attempt_at <= now())::text FROM pyapi_airflow_outbox"
+    statement = "SELECT (attempts, told_at IS NULL, next_attempt_at <= now())::text FROM pyapi_airflow_outbox"
     assert await run(records, statement) == "(0,t,t)"
 
 
@@ -286,7 +286,50 @@ async def test_a_record_that_is_active_again_runs_again(records: AsyncEngine, po
     await post.courier.deliver()
     await run(records, switch(stopped, "active"))
     await post.courier.deliver()
+    assert not await is_paused(post, stopped)
+
+
+async def test_a_pause_that_arrives_late_is_lifted(records: AsyncEngine, post: Post, stopped: int) -> None:
+    """Airflow goes on with a request that was given up."""
+    await post.courier.deliver()
+    await run(records, switch(stopped, "active"))
+    await post.courier.deliver()
+    post.fake.dags[f"pyapi_{stopped}"]["is_paused"] = True
+    for _ in range(2):
+        await now(records)
+        await post.courier.deliver()
     assert (await is_paused(post, stopped), await queued(records)) == (False, [])
+
+
+async def test_one_dag_that_airflow_cannot_handle_is_in_nobodys_way(records: AsyncEngine, post: Post) -> None:
+    first, second = [await insert(records, "active") for _ in range(2)]
+    for record_id in (first, second):
+        post.fake.add_dag(record_id)
+        await run(records, switch(record_id, "inactive"))
+    post.fake.refuses = {f"PATCH pyapi_{first}": 500}
+    await post.courier.deliver()
+    assert (await is_paused(post, first), await is_paused(post, second)) == (False, True)
+
+
+async def test_an_open_transaction_is_in_nobodys_way(records: AsyncEngine, post: Post) -> None:
+    first, second = [await insert(records, "active") for _ in range(2)]
+    for record_id in (first, second):
+        post.fake.add_dag(record_id)
+        await run(records, switch(record_id, "inactive"))
+    async with records.begin() as connection:
+        await connection.execute(text(switch(first, "active")))
+        await post.courier.deliver()
+        assert await is_paused(post, second)
+
+
+async def test_a_deleted_record_that_is_inserted_again_runs_again(
+    records: AsyncEngine, post: Post, stopped: int
+) -> None:
+    await run(records, f"DELETE FROM pyapi_data_records WHERE id = {stopped}")
+    await post.courier.deliver()
+    await run(records, f"INSERT INTO pyapi_data_records (id, name) VALUES ({stopped}, 'again')")
+    await post.courier.deliver()
+    assert not await is_paused(post, stopped)
 
 
 @pytest.mark.parametrize("status", ["active", "inactive"])
@@ -369,7 +412,7 @@ async def test_what_changes_while_it_is_paused_is_due_at_once(records: AsyncEngi
 async def test_what_airflow_refuses_is_postponed(records: AsyncEngine, post: Post, stopped: int) -> None:
     post.fake.refuses = {f"PATCH pyapi_{stopped}": 422}
     await post.courier.deliver()
-    statement = "SELECT (attempts, paused_at IS NULL, next_attempt_at > now())::text FROM pyapi_airflow_outbox"
+    statement = "SELECT (attempts, told_at IS NULL, next_attempt_at > now())::text FROM pyapi_airflow_outbox"
     assert await run(records, statement) == "(1,t,t)"
 
 
