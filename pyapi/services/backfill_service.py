@@ -1,15 +1,25 @@
 """What people may do with backfills: runs of the past that Airflow makes up for."""
 
-from typing import NoReturn
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from itertools import islice
+from typing import Final, NoReturn
 
 import httpx
 import structlog
 
+from pyapi.db.run_dao import RunDAO
 from pyapi.exceptions import AirflowNotReady, BackfillConflict, FieldError, NotFound, ValidationFailed
 from pyapi.gateways.airflow import Airflow, BackfillPlan, Refused
 from pyapi.gateways.answers import Backfill
+from pyapi.schedules.rules import parse_rule
+from pyapi.schedules.runs import HORIZON, runs_between
 from pyapi.schemas.run_schemas import BackfillCreate, BackfillList, BackfillListParams, BackfillRead, BackfillTried
 from pyapi.services.runnable_records import RunnableRecords
+
+MOST_RUNS: Final = 1000
+"""Of one backfill."""
 
 log = structlog.get_logger(__name__)
 
@@ -17,8 +27,15 @@ log = structlog.get_logger(__name__)
 class BackfillService:
     """Backfills of records. All of it raises AirflowUnavailable."""
 
-    def __init__(self, airflow: Airflow, records: RunnableRecords) -> None:
+    def __init__(
+        self,
+        airflow: Airflow,
+        runs: Callable[[], AbstractAsyncContextManager[RunDAO]],
+        records: RunnableRecords,
+    ) -> None:
+        """`runs` opens a session of its own."""
         self._airflow = airflow
+        self._runs = runs
         self._records = records
 
     async def create(self, record_id: int, request: BackfillCreate) -> BackfillRead:
@@ -27,6 +44,7 @@ class BackfillService:
         Raises NotFound, PermissionDenied, RecordNotActive, BackfillConflict, ValidationFailed.
         """
         await self._records.ready(record_id)
+        await self._require_bounded(record_id, request)
         try:
             backfill = await self._airflow.backfill(record_id, _plan(request))
         except Refused as error:
@@ -39,6 +57,7 @@ class BackfillService:
     async def try_create(self, record_id: int, request: BackfillCreate) -> BackfillTried:
         """The times that `create` would make up for. Raises the same."""
         await self._records.ready(record_id)
+        await self._require_bounded(record_id, request)
         try:
             dates = await self._airflow.try_backfill(record_id, _plan(request))
         except Refused as error:
@@ -65,6 +84,19 @@ class BackfillService:
             raise BackfillConflict("The backfill has ended already.") from None
         log.info("backfill.cancelled", record_id=record_id, backfill_id=backfill_id)
         return _read(_found(ended))
+
+    async def _require_bounded(self, record_id: int, request: BackfillCreate) -> None:
+        """Airflow makes a list of all runs while its API waits, however many. Raises ValidationFailed."""
+        async with self._runs() as dao:
+            config = next(iter(await dao.configs(record_id, version=None)), None)
+        rule, _ = parse_rule(config)
+        if rule is None:
+            return
+        always = replace(rule, start_date=None, end_date=None, paused_until=None)
+        end = min(request.to, HORIZON)
+        if next(islice(runs_between(always, request.from_, end), MOST_RUNS, None), None) is not None:
+            text = f"That would be more than {MOST_RUNS:,} runs: make several backfills, one after the other."
+            raise ValidationFailed([FieldError(text, "/body/to")])
 
 
 def _plan(request: BackfillCreate) -> BackfillPlan:

@@ -191,7 +191,7 @@ def backfill_service(
 ) -> BackfillService:
     """Backfills of records."""
     airflow = request.app.state.airflow
-    return BackfillService(airflow, RunnableRecords(airflow, stores, caller, clock=utc_now))
+    return BackfillService(airflow, stores, RunnableRecords(airflow, stores, caller, clock=utc_now))
 
 
 def airflow_service(request: Request, _: Annotated[Caller, Depends(superuser)]) -> AirflowService:

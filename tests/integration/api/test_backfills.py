@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
+from pyapi.dag_conventions import describe_dag
 from tests.fake_airflow import FakeAirflow, moment
 from tests.integration.api.conftest import HeadersOf
 from tests.integration.conftest import assert_problem
@@ -205,3 +206,30 @@ async def test_a_backfill_of_something_else_goes_on(
     fake_airflow.add_backfill(record + 1)
     await client.post(url(record, "/1/cancel"), headers=owner)
     assert fake_airflow.backfills[1]["completed_at"] is None
+
+
+@pytest.mark.parametrize("query", ["", "?dry_run=true"])
+@pytest.mark.parametrize(("to", "status"), [("2026-09-26", 201), ("2026-09-27", 422)])
+async def test_a_backfill_has_a_thousand_runs_at_most(
+    client: httpx.AsyncClient,
+    record: int,
+    owner: dict[str, str],
+    fake_airflow: FakeAirflow,
+    query: str,
+    to: str,
+    status: int,
+) -> None:
+    """@daily from the first of 2024: the thousandth is on 2026-09-26."""
+    answer = await client.post(url(record, query), json={"from": "2024-01-01", "to": f"{to}T12:00:00Z"}, headers=owner)
+    assert answer.status_code == (200 if status == 201 and query else status)
+    assert bool(fake_airflow.backfills) == (answer.status_code == 201)
+
+
+async def test_a_backfill_of_a_million_runs_is_refused_before_airflow_is_asked(
+    client: httpx.AsyncClient, record: int, owner: dict[str, str], fake_airflow: FakeAirflow
+) -> None:
+    await client.patch(f"/api/data/{record}", json={"config": {"schedule": "* * * * *"}}, headers=owner)
+    fake_airflow.add_dag(record, description=describe_dag("", revision=2))
+    answer = await client.post(url(record), json={"from": "1970-01-01", "to": "2026-01-01"}, headers=owner)
+    problem = assert_problem(answer, 422, "validation_failed")
+    assert problem["errors"][0]["pointer"] == "/body/to"
