@@ -69,6 +69,12 @@ class Settings(BaseSettings):
         description="Signs access tokens, 32 bytes or more (`pyapi secret generate`); without it one is made and kept.",
         examples=["the-output-of-pyapi-secret-generate"],
     )
+    secret_key_previous: SecretStr | None = Field(
+        None,
+        validation_alias="SECRET_KEY_PREVIOUS",
+        description="The key before; its tokens are still taken, so that a new SECRET_KEY logs nobody out.",
+        examples=["the-key-that-secret-key-was-before"],
+    )
     access_token_expire_minutes: int = Field(30, ge=1, le=1440, description="Life of an access token.")
     refresh_token_expire_days: int = Field(7, ge=1, le=365, description="Life of a session, however often refreshed.")
     anonymous_read: bool = Field(
@@ -78,6 +84,7 @@ class Settings(BaseSettings):
         (), description="Origins of browser frontends, separated by commas.", examples=["https://etl.example.com"]
     )
     metrics_enabled: bool = Field(True, description="Serve Prometheus metrics at /metrics.")
+    docs_enabled: bool = Field(True, description="Serve Swagger UI, ReDoc and the OpenAPI document.")
     forwarded_allow_ips: str = Field(
         "127.0.0.1", description="Proxies whose X-Forwarded-For is believed, separated by commas."
     )
@@ -101,7 +108,7 @@ class Settings(BaseSettings):
         None, description="An access token for Airflow, instead of name and password.", examples=["a-jwt-of-airflow"]
     )
 
-    not_prefixed: ClassVar[frozenset[str]] = frozenset({"database_url", "secret_key"})
+    not_prefixed: ClassVar[frozenset[str]] = frozenset({"database_url", "secret_key", "secret_key_previous"})
 
     @classmethod
     def load(cls, **overrides: Any) -> Self:
@@ -142,6 +149,9 @@ class Settings(BaseSettings):
             yield "SECRET_KEY is missing: make one with `pyapi secret generate` and set it on every worker."
         elif weakness := key_weakness(self.secret_key.get_secret_value()):
             yield f"SECRET_KEY is unsafe: {weakness} Make one with `pyapi secret generate`."
+        previous = self.secret_key_previous
+        if previous is not None and (weakness := key_weakness(previous.get_secret_value())):
+            yield f"SECRET_KEY_PREVIOUS is unsafe: {weakness} Remove it; whoever is logged in logs in again."
         if self.reload:
             yield "PYAPI_RELOAD is on: set it to false, reloading is for development."
 

@@ -11,6 +11,7 @@ from fastapi.routing import APIRoute
 from pyapi.exceptions import ConfigurationError
 from pyapi.log import configure_logging
 from pyapi.settings import Settings
+from pyapi.web.api import docs
 from pyapi.web.api.monitoring import metrics_router
 from pyapi.web.api.router import router
 from pyapi.web.lifespan import lifespan
@@ -39,7 +40,7 @@ def get_app(settings: Settings | None = None) -> FastAPI:
         version=version("pyapi"),
         description=DESCRIPTION,
         openapi_tags=TAGS,
-        openapi_url="/api/openapi.json",
+        openapi_url="/api/openapi.json" if settings.docs_enabled else None,
         docs_url=None,
         redoc_url=None,
         # A redirect to the other spelling would name the Host header, and clients lose their body on the way.
@@ -48,6 +49,8 @@ def get_app(settings: Settings | None = None) -> FastAPI:
         lifespan=partial(lifespan, settings=settings),
     )
     app.include_router(router)
+    if settings.docs_enabled:
+        app.include_router(docs.router, prefix="/api")
     if settings.metrics_enabled:
         app.include_router(metrics_router)
     install_openapi(app)

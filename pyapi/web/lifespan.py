@@ -138,8 +138,10 @@ def _account(settings: Settings, url: str) -> httpx.Auth:
 
 def token_policy(settings: Settings) -> TokenPolicy:
     """How this installation signs tokens and how long they live."""
+    previous = settings.secret_key_previous
+    previous_key = previous.get_secret_value() if previous is not None else None
     return TokenPolicy(
-        signer=TokenSigner(settings.signing_key()),
+        signer=TokenSigner(settings.signing_key(), previous_key=previous_key),
         access_lifetime=timedelta(minutes=settings.access_token_expire_minutes),
         session_lifetime=timedelta(days=settings.refresh_token_expire_days),
     )

@@ -426,6 +426,18 @@ async def test_no_answer_is_sniffed(client: httpx.AsyncClient, path: str) -> Non
     assert (await client.get(path)).headers["x-content-type-options"] == "nosniff"
 
 
+@pytest.mark.parametrize("path", ["/api/health", "/api/nothing", "/api/docs"])
+async def test_no_address_is_told_to_others(client: httpx.AsyncClient, path: str) -> None:
+    assert (await client.get(path)).headers["referrer-policy"] == "no-referrer"
+
+
+@pytest.mark.parametrize("path", ["/api/docs", "/api/redoc", "/api/openapi.json", "/api/static/swagger-ui.css"])
+async def test_docs_can_be_switched_off(settings: Settings, path: str) -> None:
+    app = get_app(settings.model_copy(update={"docs_enabled": False}))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        assert_problem(await client.get(path), 404, "not_found")
+
+
 # --- X-Request-ID ---
 
 

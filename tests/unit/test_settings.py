@@ -41,6 +41,8 @@ EFFECTS = [
         "cors_origins",
         ("https://a.example", "https://b.example"),
     ),
+    ("SECRET_KEY_PREVIOUS", GOOD_KEY, "secret_key_previous", SecretStr(GOOD_KEY)),
+    ("PYAPI_DOCS_ENABLED", "false", "docs_enabled", False),
     ("PYAPI_METRICS_ENABLED", "false", "metrics_enabled", False),
     ("PYAPI_FORWARDED_ALLOW_IPS", "10.0.0.1,10.0.0.2", "forwarded_allow_ips", "10.0.0.1,10.0.0.2"),
     ("PYAPI_GRACEFUL_TIMEOUT_SECONDS", "5", "graceful_timeout_seconds", 5),
@@ -71,6 +73,7 @@ UNACCEPTABLE = [
     ("PYAPI_REFRESH_TOKEN_EXPIRE_DAYS", "0"),
     ("PYAPI_ANONYMOUS_READ", "hunter2"),
     ("PYAPI_METRICS_ENABLED", "hunter2"),
+    ("PYAPI_DOCS_ENABLED", "hunter2"),
     ("PYAPI_GRACEFUL_TIMEOUT_SECONDS", "hunter2"),
     ("PYAPI_MIGRATE_ON_START", "hunter2"),
     ("PYAPI_DATABASE_POOL_SIZE", "hunter2"),
@@ -102,6 +105,7 @@ UNSAFE: list[tuple[str, dict[str, str | None], str, str]] = [
         "SECRET_KEY",
         "pyapi secret generate",
     ),
+    ("a weak key before", {"SECRET_KEY_PREVIOUS": "a" * 64}, "SECRET_KEY_PREVIOUS", "logs in again"),
     ("reload", {"PYAPI_RELOAD": "true"}, "PYAPI_RELOAD", "false"),
 ]
 
