@@ -1120,6 +1120,18 @@ REQUIRED = [
     ("PUT", "/api/data/{data_id}"),
     ("PATCH", "/api/data/{data_id}"),
     ("DELETE", "/api/data/{data_id}"),
+    ("GET", "/api/runs"),
+    ("POST", "/api/data/{data_id}/runs"),
+    ("GET", "/api/data/{data_id}/runs"),
+    ("GET", "/api/data/{data_id}/runs/{run_id}"),
+    ("GET", "/api/data/{data_id}/runs/{run_id}/logs"),
+    ("POST", "/api/data/{data_id}/runs/{run_id}/cancel"),
+    ("POST", "/api/data/{data_id}/runs/{run_id}/retry"),
+    ("POST", "/api/data/{data_id}/backfills"),
+    ("GET", "/api/data/{data_id}/backfills"),
+    ("POST", "/api/data/{data_id}/backfills/{backfill_id}/cancel"),
+    ("GET", "/api/airflow"),
+    ("POST", "/api/airflow/reconcile"),
 ]
 OPTIONAL = [("GET", "/api/data/"), ("GET", "/api/data/{data_id}"), ("GET", "/api/schedules/calendar")]
 Headers = list[tuple[bytes, bytes]]
