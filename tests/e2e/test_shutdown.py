@@ -47,7 +47,10 @@ async def end_busy(server: RunningServer, client: httpx.AsyncClient) -> End:
     """Nobody can have got an answer before the signal: the row is released after it."""
     account = await sign_up(client, "busy")
     record = await client.post("/api/data/", json={"name": "前"}, headers=account.headers)
-    database = await asyncpg.connect((running_url(server.folder / ".pyapi") or "").replace("+asyncpg", ""))
+    url = (running_url(server.folder / ".pyapi") or "").replace("+asyncpg", "")
+    database = await asyncpg.connect(url)
+    # Within a transaction PostgreSQL shows the connections that there were when it was first asked, and no later ones.
+    watcher = await asyncpg.connect(url)
 
     async def change(number: int) -> httpx.Response:
         body = {"description": f"change {number}"}
@@ -60,7 +63,7 @@ async def end_busy(server: RunningServer, client: httpx.AsyncClient) -> End:
     async with database.transaction():
         await database.execute("SELECT FROM pyapi_data_records FOR UPDATE")
         changes = asyncio.gather(*(change(number) for number in range(CHANGES)))
-        while await database.fetchval(WAITING) < CHANGES and not changes.done():  # noqa: ASYNC110
+        while await watcher.fetchval(WAITING) < CHANGES and not changes.done():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         logins = asyncio.gather(*(login() for _ in range(LOGINS)))
         await asyncio.sleep(0.05)  # the logins are on their way
@@ -68,6 +71,7 @@ async def end_busy(server: RunningServer, client: httpx.AsyncClient) -> End:
         ending = asyncio.create_task(asyncio.to_thread(server.terminate))
         await asyncio.sleep(0.3)  # the signal is there; and far from the two seconds that a change waits for a row
     await database.close()
+    await watcher.close()
     logged_in = [answer.status_code for answer in await logins]
     changed = [answer.status_code for answer in await changes]
     status = await ending
