@@ -16,11 +16,12 @@ from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from pyapi.__main__ import start
-from pyapi.db.auth_dao import SessionDAO, UserDAO, UserLookup
+from pyapi.db.auth_dao import UserDAO, UserLookup
 from pyapi.db.dependencies import transaction
 from pyapi.db.embedded import attach_or_start
 from pyapi.db.engine import Database, create_engine, explain, is_unavailable
 from pyapi.db.migrations import compare_with_models, current_revision, prepare_schema, require_current
+from pyapi.db.session_dao import SessionDAO
 from pyapi.exceptions import ConfigurationError, DatabaseUnavailable, Problem, ValidationFailed
 from pyapi.log import configure_logging
 from pyapi.schemas.auth_schemas import RegisterRequest, UserListParams, UserRead

@@ -1,17 +1,15 @@
-"""Statements about users, their sessions and their refresh tokens."""
+"""Statements about users."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, CursorResult, Select, and_, exists, func, insert, literal, or_, select, update
+from sqlalchemy import ColumnElement, Select, exists, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from pyapi.db.auth_models import LoginSession, RefreshToken, User
+from pyapi.db.auth_models import LoginSession, User
 from pyapi.db.meta import contains
 from pyapi.exceptions import Conflict
 
@@ -106,144 +104,3 @@ def _matching(statement: Select[Any], q: str | None) -> Select[Any]:
 def _constraint(error: IntegrityError) -> str | None:
     """Name of the violated constraint; the message itself holds the value, so it is not looked at."""
     return getattr(getattr(error.orig, "__cause__", None), "constraint_name", None)
-
-
-@dataclass(frozen=True, slots=True)
-class IssuedToken:
-    """A refresh token that was just stored: whose it is and until when its session lives."""
-
-    user_id: int
-    session_id: UUID
-    expires_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class TokenFamily:
-    """The session and the user of a refresh token, and whether it was never used or revoked."""
-
-    session_id: UUID
-    user_id: int
-    unused: bool
-
-
-class SessionDAO:
-    """Rows of `pyapi_sessions` and `pyapi_refresh_tokens`. Digests are SHA-256 in hexadecimal, never tokens."""
-
-    def __init__(self, session: AsyncSession) -> None:
-        self._session = session
-
-    async def start(
-        self,
-        *,
-        user_id: int,
-        verified_hash: str,
-        new_hash: str | None,
-        expires_at: datetime,
-        digest: str,
-        user_agent: str | None,
-        address: str | None,
-    ) -> IssuedToken | None:
-        """Open a session with its first refresh token.
-
-        None when the account was closed or its password changed since `verified_hash` was read: the row of the user
-        is locked first, so a login and a change of password that meet come one after the other.
-        """
-        stamped = await self._session.scalar(
-            update(User)
-            .where(User.id == user_id, User.hashed_password == verified_hash, User.is_active)
-            .values(last_login_at=func.now(), hashed_password=new_hash or verified_hash)
-            .returning(User.id)
-        )
-        if stamped is None:
-            return None
-        session_id = await self._session.scalar(
-            insert(LoginSession).values(user_id=user_id, expires_at=expires_at).returning(LoginSession.id)
-        )
-        assert session_id is not None
-        await self._session.execute(
-            insert(RefreshToken).values(
-                token=digest,
-                user_id=user_id,
-                family_id=session_id,
-                expires_at=expires_at,
-                user_agent=user_agent,
-                address=address,
-            )
-        )
-        return IssuedToken(user_id, session_id, expires_at)
-
-    async def rotate(
-        self, digest: str, *, new_digest: str, user_agent: str | None, address: str | None
-    ) -> IssuedToken | None:
-        """Use up one refresh token and store its successor, in one statement; None when it was not usable.
-
-        Of any number of calls with the same token exactly one wins: the row lock of the UPDATE orders them, and the
-        losers find `is_active` false.
-        """
-        used = (
-            update(RefreshToken)
-            .where(
-                RefreshToken.token == digest,
-                RefreshToken.is_active,
-                RefreshToken.expires_at > func.now(),
-                RefreshToken.family_id == LoginSession.id,
-                LoginSession.ended_at.is_(None),
-                RefreshToken.user_id == User.id,
-                User.is_active,
-            )
-            .values(is_active=False, revoked_at=func.now())
-            .returning(RefreshToken.id, RefreshToken.user_id, RefreshToken.family_id, RefreshToken.expires_at)
-            .cte("used")
-        )
-        columns = ["token", "user_id", "family_id", "parent_id", "expires_at", "user_agent", "address"]
-        successor = select(
-            literal(new_digest, RefreshToken.token.type),
-            used.c.user_id,
-            used.c.family_id,
-            used.c.id,
-            used.c.expires_at,
-            literal(user_agent, RefreshToken.user_agent.type),
-            literal(address, RefreshToken.address.type),
-        )
-        row = (
-            await self._session.execute(
-                insert(RefreshToken)
-                .from_select(columns, successor)
-                .returning(RefreshToken.user_id, RefreshToken.family_id, RefreshToken.expires_at)
-            )
-        ).one_or_none()
-        return IssuedToken(*row) if row is not None else None
-
-    async def family_of(self, digest: str) -> TokenFamily | None:
-        """Where a refresh token belongs; None when it was never issued."""
-        row = (
-            await self._session.execute(
-                select(RefreshToken.family_id, RefreshToken.user_id, RefreshToken.is_active).where(
-                    RefreshToken.token == digest
-                )
-            )
-        ).one_or_none()
-        return TokenFamily(*row) if row is not None else None
-
-    async def end(self, session_id: UUID, *, reason: str) -> int:
-        """End one session; how many ended (0 when it had ended before)."""
-        return await self._end(LoginSession.id == session_id, RefreshToken.family_id == session_id, reason)
-
-    async def end_all(self, user_id: int, *, reason: str) -> int:
-        """End every session of a user; how many ended."""
-        return await self._end(LoginSession.user_id == user_id, RefreshToken.user_id == user_id, reason)
-
-    async def _end(self, sessions: ColumnElement[bool], tokens: ColumnElement[bool], reason: str) -> int:
-        ended = await self._session.execute(
-            update(LoginSession)
-            .where(and_(sessions, LoginSession.ended_at.is_(None)))
-            .values(ended_at=func.now(), end_reason=reason)
-        )
-        # Only for people who read the table: what counts is the session.
-        await self._session.execute(
-            update(RefreshToken)
-            .where(and_(tokens, RefreshToken.is_active))
-            .values(is_active=False, revoked_at=func.now())
-        )
-        assert isinstance(ended, CursorResult)
-        return ended.rowcount

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
 from pydantic import MISSING, BaseModel, ConfigDict, Field, StrictBool, StringConstraints
 
@@ -172,3 +173,21 @@ class SessionsEnded(BaseModel):
 
     message: str
     ended_sessions: int
+
+
+class SessionRead(BaseModel):
+    """A login that still holds, on one device."""
+
+    id: UUID
+    created_at: datetime = Field(description="When somebody signed in.")
+    last_used_at: datetime = Field(description="When its tokens were last renewed.")
+    expires_at: datetime
+    user_agent: str | None = Field(description="The program, as it calls itself.", examples=["Mozilla/5.0"])
+    address: str | None = Field(description="Where it was last renewed from.", examples=["192.0.2.1"])
+    is_current: bool = Field(description="Whether this request belongs to it.")
+
+
+class SessionList(BaseModel):
+    """Where somebody is signed in."""
+
+    data: list[SessionRead]

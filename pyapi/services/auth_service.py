@@ -3,17 +3,21 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Final
 from uuid import UUID
 
 import structlog
 
-from pyapi.db.auth_dao import IssuedToken, SessionDAO, UserDAO, UserLookup
+from pyapi.db.auth_dao import UserDAO, UserLookup
 from pyapi.db.auth_models import User
-from pyapi.exceptions import FieldError, InvalidCredentials, InvalidToken, TokenReused, ValidationFailed
+from pyapi.db.session_dao import IssuedToken, SessionDAO
+from pyapi.exceptions import FieldError, InvalidCredentials, InvalidToken, NotFound, TokenReused, ValidationFailed
 from pyapi.schemas.auth_schemas import (
     ChangePasswordRequest,
     LoginRequest,
     RegisterRequest,
+    SessionList,
+    SessionRead,
     SessionsEnded,
     TokenPair,
     UpdateMeRequest,
@@ -21,6 +25,8 @@ from pyapi.schemas.auth_schemas import (
 )
 from pyapi.services.password_service import PasswordService
 from pyapi.utils.auth import TokenSigner, new_refresh_token, refresh_token_digest
+
+MOST_SESSIONS: Final = 100
 
 log = structlog.get_logger(__name__)
 
@@ -179,6 +185,17 @@ class AuthService:
         ended = await self._sessions.end_all(caller.user_id, reason="logout-all")
         log.info("logout.all", user_id=caller.user_id, sessions=ended)
         return SessionsEnded(message=f"Logged out of {ended} sessions.", ended_sessions=ended)
+
+    async def own_sessions(self, caller: Caller) -> SessionList:
+        """Where the caller is signed in, the session used last first; 100 at most."""
+        found = await self._sessions.live(caller.user_id, most=MOST_SESSIONS)
+        return SessionList(data=[SessionRead(**row._asdict(), is_current=row.id == caller.session_id) for row in found])
+
+    async def end_session(self, caller: Caller, session_id: UUID) -> None:
+        """Sign the caller out somewhere. Raises NotFound, also for a session of somebody else."""
+        if not await self._sessions.end_own(session_id, user_id=caller.user_id, reason="ended-by-owner"):
+            raise NotFound("You have no session with this id.")
+        log.info("session.ended", user_id=caller.user_id, session_id=str(session_id))
 
     async def me(self, caller: Caller) -> UserRead:
         """The caller's own account."""

@@ -2,8 +2,9 @@
 
 import structlog
 
-from pyapi.db.auth_dao import SessionDAO, UserDAO, UserLookup
+from pyapi.db.auth_dao import UserDAO, UserLookup
 from pyapi.db.auth_models import User
+from pyapi.db.session_dao import SessionDAO
 from pyapi.exceptions import Conflict, NotFound
 from pyapi.schemas.auth_schemas import (
     RegisterRequest,

@@ -9,12 +9,13 @@ from fastapi import Depends, Request, Response
 from fastapi.security import OAuth2PasswordBearer
 
 from pyapi.db.airflow_dao import AirflowOutboxDAO, AirflowSeenDAO
-from pyapi.db.auth_dao import SessionDAO, UserDAO, UserLookup
+from pyapi.db.auth_dao import UserDAO, UserLookup
 from pyapi.db.dao import DataRecordDAO
 from pyapi.db.dependencies import DbSession, RecordReadSession, RecordSession, RequestPatience, database, transaction
 from pyapi.db.monitoring_dao import MonitoringDAO
 from pyapi.db.run_dao import RunDAO
 from pyapi.db.schedule_dao import ScheduleDAO
+from pyapi.db.session_dao import SessionDAO
 from pyapi.exceptions import InvalidToken, PermissionDenied, Unauthenticated
 from pyapi.schedules.languages import Language, language_of
 from pyapi.services.airflow_service import AirflowService

@@ -116,6 +116,14 @@ def change_password(case: Case, body: dict[str, Any]) -> None:
         body |= {"current_password": PASSWORD, "new_password": strong(body["new_password"], PASSWORD)}
 
 
+def end_session(case: Case, _: dict[str, Any]) -> None:
+    """One of the caller's own that nobody else needs."""
+    if is_signed_in(case):
+        headers = {"Authorization": f"Bearer {log_in(case)['access_token']}"}
+        sessions = call(case, "GET", "/api/auth/sessions", headers=headers)["data"]
+        case.path_parameters["session_id"] = next(one["id"] for one in sessions if one["is_current"])
+
+
 def write_data(_: Case, body: dict[str, Any]) -> None:
     if body.get("config"):
         body["config"] = storable(body["config"])
@@ -141,6 +149,7 @@ POSITIVE: dict[str, Callable[[Case, dict[str, Any]], None]] = {
     "logout": logout,
     "update_me": update_me,
     "change_password": change_password,
+    "end_session": end_session,
     "create_data": write_data,
     "update_data": write_data,
     "patch_data": write_data,

@@ -61,7 +61,7 @@ class Run:
         self._process.wait(SECONDS)
         lines = [event for event in self._server.events if event["event"] == "request" and event["status"] < 300]
         done = {f"{line['method']} {line['path']}" for line in lines}
-        templates = {operation: re.compile(re.sub("{.*?}", "[0-9]+", operation)) for operation in self.operations()}
+        templates = {operation: re.compile(re.sub("{.*?}", "[0-9a-f-]+", operation)) for operation in self.operations()}
         return {operation for operation, template in templates.items() if any(map(template.fullmatch, done))}
 
     def stop(self) -> None:

@@ -1,6 +1,7 @@
 """Routes of accounts and sessions."""
 
 from typing import Annotated
+from uuid import UUID
 
 from fastapi import APIRouter, Depends, Path, Query, Response
 
@@ -19,6 +20,7 @@ from pyapi.schemas.auth_schemas import (
     LogoutRequest,
     RefreshRequest,
     RegisterRequest,
+    SessionList,
     SessionsEnded,
     TokenPair,
     UpdateMeRequest,
@@ -73,6 +75,19 @@ async def logout(caller: SignedIn, auth: Auth, request: LogoutRequest | None = N
 async def logout_all(caller: SignedIn, auth: Auth) -> SessionsEnded:
     """End every session of your account, this one included."""
     return await auth.logout_all(caller)
+
+
+@router.get("/sessions", responses=problem_responses([InvalidToken]))
+async def list_sessions(caller: SignedIn, auth: Auth) -> SessionList:
+    """List where you are signed in, the session used last first."""
+    return await auth.own_sessions(caller)
+
+
+@router.delete("/sessions/{session_id}", responses=problem_responses([InvalidToken, NotFound]))
+async def end_session(session_id: UUID, caller: SignedIn, auth: Auth) -> Message:
+    """End one of your sessions; its tokens are refused from now on."""
+    await auth.end_session(caller, session_id)
+    return Message(message="The session has ended.")
 
 
 @router.get("/me", responses=problem_responses([InvalidToken]))

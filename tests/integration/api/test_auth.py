@@ -1109,6 +1109,8 @@ async def test_change_password_says_when_it_is_busy(
 REQUIRED = [
     ("POST", "/api/auth/logout"),
     ("POST", "/api/auth/logout-all"),
+    ("GET", "/api/auth/sessions"),
+    ("DELETE", "/api/auth/sessions/{session_id}"),
     ("GET", "/api/auth/me"),
     ("PUT", "/api/auth/me"),
     ("POST", "/api/auth/change-password"),
