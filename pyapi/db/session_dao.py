@@ -142,7 +142,7 @@ class SessionDAO:
     async def live(self, user_id: int, *, most: int) -> list[LiveSession]:
         """The sessions of a user that have not ended, the one used last first."""
         newest = (
-            select(RefreshToken.created_at, RefreshToken.user_agent, RefreshToken.address)
+            select(RefreshToken.id, RefreshToken.created_at, RefreshToken.user_agent, RefreshToken.address)
             .where(RefreshToken.family_id == LoginSession.id)
             .order_by(RefreshToken.id.desc())
             .limit(1)
@@ -163,7 +163,7 @@ class SessionDAO:
                 LoginSession.ended_at.is_(None),
                 LoginSession.expires_at > func.now(),
             )
-            .order_by(newest.c.created_at.desc(), LoginSession.id)
+            .order_by(newest.c.id.desc())
             .limit(most)
         )
         return [LiveSession._make(row) for row in await self._session.execute(statement)]
