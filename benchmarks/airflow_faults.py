@@ -99,6 +99,7 @@ async def faults(service: Service, airflow: RunningAirflow) -> None:
     print(f"a change after all that is in force after {time.monotonic() - began:.1f} s")
     await asyncio.sleep(30)
     show_runs(airflow, minutely)
+    run_all(airflow, good)
     await connection.close()
 
 
@@ -112,6 +113,21 @@ def show(after: str, airflow: RunningAirflow, good: list[Any]) -> None:
     live = sum(airflow.dag(record_id).get("is_stale") is False for record_id in good)
     errors = airflow.get("importErrors")["total_entries"]
     print(f"{after}: {live} of {len(good)} good DAGs live, {errors} files failed")
+
+
+def run_all(airflow: RunningAirflow, good: list[Any]) -> None:
+    """Start a run of each good record, and wait for the end of all."""
+    planned = sum(airflow.dag(record_id)["next_dagrun_run_after"] is not None for record_id in good)
+    started = {
+        record_id: airflow.post(f"dags/pyapi_{record_id}/dagRuns", {"logical_date": None})["dag_run_id"]
+        for record_id in good
+    }
+
+    def states() -> list[str]:
+        return [airflow.run(record_id, run_id)["state"] for record_id, run_id in started.items()]
+
+    airflow.wait_for(lambda: all(state in {"success", "failed"} for state in states()), PATIENCE_SECONDS)
+    print(f"good records: {planned} of {len(good)} have a next run, {states().count('success')} ran well when started")
 
 
 def show_runs(airflow: RunningAirflow, record_id: int) -> None:

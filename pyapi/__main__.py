@@ -114,7 +114,7 @@ def _banner(settings: Settings, url: str, server: EmbeddedPostgres | None) -> st
 
 def shown_address(settings: Settings) -> str:
     """The URL to type on this machine."""
-    shown = {"0.0.0.0": "localhost", "::": "localhost"}.get(settings.host, settings.host)  # noqa: S104
+    shown = {"0.0.0.0": "localhost", "::": "localhost"}.get(settings.host, settings.host)  # noqa: S104 - only shown
     return f"http://[{shown}]:{settings.port}" if ":" in shown else f"http://{shown}:{settings.port}"
 
 

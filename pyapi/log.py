@@ -51,7 +51,7 @@ def configure_logging(*, level: str, style: LogFormat) -> None:
         logger.handlers.clear()
         logger.propagate = not name.endswith(".access")  # every request has its line already
     # Each step of a migration, each request to Airflow, each file that a reloader sees.
-    for name in ("alembic", "httpx", "watchfiles"):
+    for name in ("alembic", "httpcore", "httpx", "watchfiles"):
         logging.getLogger(name).setLevel("WARNING")
 
 

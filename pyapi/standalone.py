@@ -126,7 +126,8 @@ class Standalone:
         if not (self._project / ".venv").exists():
             _say(f"Airflow is being installed into {self._project}, once; this takes a few minutes.")
         command = [self._uv, "sync", "--locked", "--project", str(self._project)]
-        with subprocess.Popen(command, env=project_environment(os.environ, self._home)) as process:  # noqa: S603
+        environment = project_environment(os.environ, self._home)
+        with subprocess.Popen(command, env=environment) as process:  # noqa: S603 - the words are our own
             try:
                 while process.poll() is None:
                     self._pause()
@@ -310,4 +311,4 @@ def _airflow_is_healthy(url: str) -> bool:
 
 def _say(text: str) -> None:
     with contextlib.suppress(OSError):  # the terminal may be gone
-        print(text, flush=True)  # noqa: T201
+        print(text, flush=True)  # noqa: T201 - for people at a terminal

@@ -46,7 +46,7 @@ class Program:
         if self._process is None and self.log.exists():
             self.log.replace(self.log.with_name(f"{self.log.name}.1"))
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: S603
+            self._process = subprocess.Popen(  # noqa: S603 - the words are our own
                 [sys.executable, "-I", str(guard.__file__), str(self._stop_seconds), *self._command],
                 stdin=subprocess.PIPE,
                 stdout=log,

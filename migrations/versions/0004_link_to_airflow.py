@@ -52,7 +52,7 @@ def create_observations() -> None:
         sa.Column("is_stale", sa.Boolean(), nullable=False),
         sa.Column("is_scheduled", sa.Boolean(), nullable=False),
         sa.Column("is_invalid", sa.Boolean(), nullable=False),
-        sa.Column("has_import_errors", sa.Boolean(), nullable=False),
+        sa.Column("import_error", sa.String(500), nullable=True),
         moment("since", nullable=False),
         sa.PrimaryKeyConstraint("record_id", name="pk_pyapi_airflow_dags"),
     )

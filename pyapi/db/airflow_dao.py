@@ -50,7 +50,7 @@ class SeenDag(NamedTuple):
     is_stale: bool
     is_scheduled: bool
     is_invalid: bool
-    has_import_errors: bool
+    import_error: str | None
 
 
 class SeenRun(NamedTuple):
@@ -79,18 +79,18 @@ _NOW = func.clock_timestamp()
 # Only what differs is written: a row that stays as it is costs nothing, and `since` says when it began to be so.
 _KEEP_DAGS = text("""
     INSERT INTO pyapi_airflow_dags AS d
-        (record_id, revision, is_paused, is_stale, is_scheduled, is_invalid, has_import_errors, since)
+        (record_id, revision, is_paused, is_stale, is_scheduled, is_invalid, import_error, since)
     SELECT s.*, clock_timestamp() FROM unnest(
         CAST(:record_id AS integer[]), CAST(:revision AS integer[]), CAST(:is_paused AS boolean[]),
         CAST(:is_stale AS boolean[]), CAST(:is_scheduled AS boolean[]), CAST(:is_invalid AS boolean[]),
-        CAST(:has_import_errors AS boolean[])) AS s
+        CAST(:import_error AS text[])) AS s
     ON CONFLICT (record_id) DO UPDATE SET
         revision = excluded.revision, is_paused = excluded.is_paused, is_stale = excluded.is_stale,
         is_scheduled = excluded.is_scheduled, is_invalid = excluded.is_invalid,
-        has_import_errors = excluded.has_import_errors, since = excluded.since
-    WHERE (d.revision, d.is_paused, d.is_stale, d.is_scheduled, d.is_invalid, d.has_import_errors) IS DISTINCT FROM
+        import_error = excluded.import_error, since = excluded.since
+    WHERE (d.revision, d.is_paused, d.is_stale, d.is_scheduled, d.is_invalid, d.import_error) IS DISTINCT FROM
           (excluded.revision, excluded.is_paused, excluded.is_stale, excluded.is_scheduled, excluded.is_invalid,
-           excluded.has_import_errors)
+           excluded.import_error)
     """)
 _KEEP_RUNS = text("""
     INSERT INTO pyapi_airflow_runs AS r (record_id, run_id, state, run_type, began_at, start_date, end_date)
@@ -110,23 +110,21 @@ _PUT = text("""
     FROM (SELECT CAST(:id AS integer) AS id) AS wanted LEFT JOIN pyapi_data_records r ON r.id = wanted.id
     ON CONFLICT (record_id) DO NOTHING
     """)
-_DISAGREES = """
-    CASE WHEN r.status = 'active'
-         THEN d.record_id IS NULL OR d.is_stale OR d.revision IS DISTINCT FROM r.revision
-         ELSE coalesce(d.is_scheduled AND NOT d.is_stale, false) END
-"""
-_CHANGING = text(f"""
+_CHANGING = text("""
     SELECT r.id FROM pyapi_data_records r LEFT JOIN pyapi_airflow_dags d ON d.record_id = r.id
-    WHERE r.updated_at > clock_timestamp() - make_interval(secs => :within) AND {_DISAGREES}
+    WHERE r.updated_at > clock_timestamp() - make_interval(secs => :within)
+      AND CASE WHEN r.status = 'active'
+               THEN d.record_id IS NULL OR d.is_stale OR d.revision IS DISTINCT FROM r.revision
+               ELSE coalesce(d.is_scheduled AND NOT d.is_stale, false) END
     ORDER BY r.updated_at DESC LIMIT :most
-    """)  # noqa: S608
+    """)
 # What is still on its way is no drift: what waits in the outbox, and what changed a moment ago.
 _DRIFT = text("""
     SELECT coalesce(r.id, d.record_id), r.name,
         CASE
             WHEN r.id IS NULL OR r.status <> 'active' THEN 'scheduled'
             WHEN d.record_id IS NULL OR d.is_stale THEN 'missing'
-            WHEN d.has_import_errors THEN 'import_error'
+            WHEN d.import_error IS NOT NULL THEN 'import_error'
             WHEN d.revision IS DISTINCT FROM r.revision THEN 'outdated'
             ELSE 'paused'
         END,
@@ -134,7 +132,7 @@ _DRIFT = text("""
     FROM pyapi_data_records r FULL JOIN pyapi_airflow_dags d ON d.record_id = r.id
     WHERE CASE
             WHEN r.id IS NULL OR r.status <> 'active' THEN d.is_scheduled AND NOT d.is_stale AND NOT d.is_paused
-            ELSE d.record_id IS NULL OR d.is_stale OR d.is_paused OR d.has_import_errors
+            ELSE d.record_id IS NULL OR d.is_stale OR d.is_paused OR d.import_error IS NOT NULL
                  OR d.revision IS DISTINCT FROM r.revision
         END
       AND coalesce(r.updated_at, d.since) < clock_timestamp() - make_interval(secs => :grace)

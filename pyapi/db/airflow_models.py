@@ -43,7 +43,7 @@ class AirflowDag(Base):
     is_stale: Mapped[bool]
     is_scheduled: Mapped[bool]
     is_invalid: Mapped[bool]
-    has_import_errors: Mapped[bool]
+    import_error: Mapped[str | None] = mapped_column(String(500), doc="Why Airflow cannot read its file.")
     since: Mapped[datetime] = mapped_column(DateTime(timezone=True))
 
 

@@ -1,5 +1,6 @@
 """What PyAPI asks of Airflow about the DAGs of its records, in the terms of Airflow's REST API (v2)."""
 
+import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -33,6 +34,9 @@ PAGE_SIZE: Final = 100
 
 ALL_RUNS: Final = "~"
 _LOG_LINES: Final = "application/x-ndjson"
+
+LONGEST_LINE: Final = 100_000
+LEFT_OUT: Final = json.dumps({"event": f"A line of more than {LONGEST_LINE:,} characters is left out here."})
 
 A = TypeVar("A", bound=Answer)
 
@@ -300,12 +304,23 @@ def _read_each(kind: type[A], found: Mapping[str, Any], name: str) -> list[A]:
 
 
 async def _lines_of(response: httpx.Response) -> AsyncIterator[str]:
-    """The lines of a body. Whoever reads them is outside of the connection's own `stream`, which cannot catch this."""
+    """The lines of a body; one that is too long is LEFT_OUT, and never held as a whole.
+
+    Whoever reads them is outside of the connection's own `stream`, which cannot catch what fails here.
+    """
+    rest, is_too_long = "", False
     try:
-        async for line in response.aiter_lines():
-            yield line
+        async for piece in response.aiter_text():
+            *ended, rest = (rest + piece).split("\n")
+            for line in ended:
+                yield LEFT_OUT if is_too_long or len(line) > LONGEST_LINE else line
+                is_too_long = False
+            if is_too_long or len(rest) > LONGEST_LINE:
+                rest, is_too_long = "", True
     except httpx.RequestError as error:
         raise AirflowUnavailable from error
+    if rest or is_too_long:
+        yield LEFT_OUT if is_too_long else rest
 
 
 def _not_understood(what: str) -> AirflowUnavailable:

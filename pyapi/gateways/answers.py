@@ -39,6 +39,8 @@ class Dag(Answer):
     timetable_summary: str | None
     next_run_after: datetime | None = Field(validation_alias="next_dagrun_run_after")
     tags: Annotated[list[str], BeforeValidator(_names)]
+    bundle_name: str | None
+    relative_fileloc: str | None
     file_token: str
 
     @property
@@ -143,3 +145,9 @@ class FileProblem(Answer):
     bundle_name: str | None
     filename: str
     stack_trace: str
+
+    @property
+    def reason(self) -> str:
+        """Its last line, which says what is wrong."""
+        lines = [line.strip() for line in self.stack_trace.splitlines() if line.strip()]
+        return lines[-1] if lines else ""

@@ -47,6 +47,7 @@ class AirflowCourier:
             except ServiceUnavailable:
                 pause = AWAY_SECONDS
             except Exception:
+                # It must not end for good: Airflow would hear of nothing any more.
                 log.exception("airflow.courier_failed")
                 pause = IDLE_SECONDS
             try:

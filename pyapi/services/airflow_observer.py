@@ -2,18 +2,19 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
 
-from pyapi.db.airflow_dao import AirflowSeenDAO, SeenDag, SeenRun
+from pyapi.db.airflow_dao import LONGEST_REASON, AirflowSeenDAO, SeenDag, SeenRun
 from pyapi.exceptions import AirflowUnavailable, DatabaseUnavailable, ServiceUnavailable
 from pyapi.gateways.airflow import PAGE_SIZE, Airflow, RunFilter
-from pyapi.gateways.answers import Dag, Run
+from pyapi.gateways.answers import Dag, FileProblem, Run
 from pyapi.services.schedule_service import Clock, utc_now
+from pyapi.utils.credentials import mask_text
 
 TURN_SECONDS: Final = 1.0
 HEALTH_SECONDS: Final = 5.0
@@ -66,6 +67,7 @@ class AirflowObserver:
             except ServiceUnavailable:
                 pass  # the database is away, or others have taken all places at Airflow
             except Exception:
+                # It must not end for good: what is known of Airflow would grow old, and nobody would see it.
                 self._runs_cursor = ""  # maybe it is this one that Airflow does not take
                 log.exception("airflow.observer_failed")
             await asyncio.sleep(TURN_SECONDS)
@@ -105,17 +107,23 @@ class AirflowObserver:
             # Not before a sweep has paid off: a thousand changes must not make Airflow busy with our questions.
             self._sweep_at = min(self._sweep_at, time.monotonic() + QUICKEST_SWEEP_SECONDS)
             return
-        found = [await self._one(record_id) for record_id in changing]
-        async with self._seen() as seen:
-            await seen.keep_dags([dag for dag in found if dag is not None])
+        dags = [await self._one(record_id) for record_id in changing]
+        await self._keep([dag for dag in dags if dag is not None])
 
-    async def _one(self, record_id: int) -> SeenDag | None:
+    async def _one(self, record_id: int) -> Dag | None:
         """None also for a DAG that Airflow cannot answer: the others, and the runs, are looked at all the same."""
         try:
-            dag = await self._airflow.dag(record_id)
+            return await self._airflow.dag(record_id)
         except AirflowUnavailable:
             return None
-        return None if dag is None else _seen_dag(dag)
+
+    async def _keep(self, dags: Sequence[Dag]) -> set[int]:
+        """Write down DAGs; answers the records of which they are."""
+        problems = await self._airflow.file_problems() if any(dag.has_import_errors for dag in dags) else []
+        found = {dag.record_id: dag for dag in dags if dag.record_id is not None}
+        async with self._seen() as seen:
+            await seen.keep_dags([_seen_dag(record_id, dag, problems) for record_id, dag in found.items()])
+        return set(found)
 
     async def _sweep(self) -> None:
         """Look at all DAGs, and say when again. One that cannot be answered does not make Airflow unreachable."""
@@ -130,20 +138,19 @@ class AirflowObserver:
 
     async def look_at_all(self, *, forget: bool = True) -> int:
         """Ask for the DAGs of all records; answers how many there are. With `forget`, those not found are gone."""
-        found: dict[int, SeenDag] = {}
+        found: set[int] = set()
         offset = 0
         while True:
             page = await self._airflow.dags(offset=offset)
-            found |= {dag.record_id: dag for dag in map(_seen_dag, page.dags) if dag is not None}
+            found |= await self._keep(page.dags)
             offset += PAGE_SIZE
             if offset >= page.total or not page.dags:
                 break
-        async with self._seen() as seen:
-            await seen.keep_dags(list(found.values()))
-            # Twice not found is gone: while pages were read one after the other, a DAG may have moved between two.
-            if forget:
-                await seen.keep_only(found.keys() | self._found_before)
-        self._found_before = set(found)
+        if forget:
+            async with self._seen() as seen:
+                # Twice not found is gone: while pages were read one after the other, a DAG may have moved between two.
+                await seen.keep_only(found | self._found_before)
+        self._found_before = found
         return len(found)
 
     async def look_at_runs(self) -> None:
@@ -170,18 +177,23 @@ class AirflowObserver:
                 return
 
 
-def _seen_dag(dag: Dag) -> SeenDag | None:
-    if dag.record_id is None:
-        return None
+def _seen_dag(record_id: int, dag: Dag, problems: Iterable[FileProblem]) -> SeenDag:
     return SeenDag(
-        dag.record_id,
+        record_id,
         dag.revision,
         dag.is_paused,
         dag.is_stale,
         dag.is_scheduled,
         dag.is_invalid,
-        dag.has_import_errors,
+        _import_error(dag, problems) if dag.has_import_errors else None,
     )
+
+
+def _import_error(dag: Dag, problems: Iterable[FileProblem]) -> str:
+    place = (dag.bundle_name, dag.relative_fileloc)
+    reasons = [problem.reason for problem in problems if (problem.bundle_name, problem.filename) == place]
+    reason = mask_text(reasons[0]) if reasons else "Airflow's import errors say why."
+    return f"Airflow cannot read the file of this DAG. {reason}"[:LONGEST_REASON]
 
 
 def newest_of_each(runs: Iterable[Run]) -> list[SeenRun]:

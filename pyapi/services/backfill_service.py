@@ -43,8 +43,7 @@ class BackfillService:
 
         Raises NotFound, PermissionDenied, RecordNotActive, BackfillConflict, ValidationFailed.
         """
-        await self._records.ready(record_id)
-        await self._require_bounded(record_id, request)
+        await self._require_possible(record_id, request)
         try:
             backfill = await self._airflow.backfill(record_id, _plan(request))
         except Refused as error:
@@ -56,8 +55,7 @@ class BackfillService:
 
     async def try_create(self, record_id: int, request: BackfillCreate) -> BackfillTried:
         """The times that `create` would make up for. Raises the same."""
-        await self._records.ready(record_id)
-        await self._require_bounded(record_id, request)
+        await self._require_possible(record_id, request)
         try:
             dates = await self._airflow.try_backfill(record_id, _plan(request))
         except Refused as error:
@@ -85,8 +83,9 @@ class BackfillService:
         log.info("backfill.cancelled", record_id=record_id, backfill_id=backfill_id)
         return _read(_found(ended))
 
-    async def _require_bounded(self, record_id: int, request: BackfillCreate) -> None:
-        """Airflow makes a list of all runs while its API waits, however many. Raises ValidationFailed."""
+    async def _require_possible(self, record_id: int, request: BackfillCreate) -> None:
+        """Raises also for too many runs: Airflow makes a list of all of them while its API waits."""
+        await self._records.ready(record_id)
         async with self._runs() as dao:
             config = next(iter(await dao.configs(record_id, version=None)), None)
         rule, _ = parse_rule(config)

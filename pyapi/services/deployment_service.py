@@ -16,7 +16,6 @@ SILENT_FOR: Final = timedelta(seconds=30)
 _REASONS: Final = {
     "updating": "The record changed a moment ago; Airflow is about to read it.",
     "paused": "The DAG is paused in Airflow. Unpause it there, or set the status to inactive and to active again.",
-    "import_error": "Airflow cannot read the file of this DAG; Airflow's import errors say why.",
     "missing": "Airflow has no DAG of this record: check its DAG processor and the bundle, or reconcile.",
     "outdated": "Airflow has an older revision: check its DAG processor and the bundle, or reconcile.",
     "scheduled": "Airflow still has a schedule for it: check its DAG processor and the bundle, or reconcile.",
@@ -57,8 +56,8 @@ def _of_active(row: RecordRow, dag: dict[str, Any] | None, *, now: datetime) -> 
     if dag is None or dag["is_stale"]:
         return _not_there_yet(row, DeploymentState.MISSING, "missing", now=now)
     since = _moment(dag, "since")
-    if dag["has_import_errors"]:
-        return _made(DeploymentState.IMPORT_ERROR, since, _REASONS["import_error"])
+    if dag["import_error"] is not None:
+        return _made(DeploymentState.IMPORT_ERROR, since, dag["import_error"])
     if dag["revision"] != row.revision:
         return _not_there_yet(row, DeploymentState.UPDATING, "outdated", now=now)
     if dag["is_invalid"]:

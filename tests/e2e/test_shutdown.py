@@ -63,6 +63,7 @@ async def end_busy(server: RunningServer, client: httpx.AsyncClient) -> End:
     async with database.transaction():
         await database.execute("SELECT FROM pyapi_data_records FOR UPDATE")
         changes = asyncio.gather(*(change(number) for number in range(CHANGES)))
+        # PostgreSQL tells nobody that somebody waits.
         while await watcher.fetchval(WAITING) < CHANGES and not changes.done():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         logins = asyncio.gather(*(login() for _ in range(LOGINS)))

@@ -139,6 +139,14 @@ async def log_in(client: httpx.AsyncClient, username: str, password: str = PASSW
     return tokens
 
 
+def assert_outcome(answer: httpx.Response, status: int, code: str | None) -> None:
+    """The answer is this problem or, without a code, a success."""
+    if code is not None:
+        assert_problem(answer, status, code)
+    else:
+        assert answer.status_code == status, answer.text
+
+
 def assert_problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
     """The answer is this problem document, complete; what it says is handed back."""
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json"), answer.text

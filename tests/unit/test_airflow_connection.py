@@ -14,8 +14,8 @@ from pyapi.exceptions import AirflowUnavailable
 from pyapi.gateways import airflow as airflow_module
 from pyapi.gateways import connection as connection_module
 from pyapi.gateways.account import TokenAccount
-from pyapi.gateways.airflow import Airflow, BackfillPlan, Refused, RunFilter
-from pyapi.gateways.connection import FAILURES_TO_OPEN, NullConnection
+from pyapi.gateways.airflow import LEFT_OUT, LONGEST_LINE, Airflow, BackfillPlan, Refused, RunFilter
+from pyapi.gateways.connection import FAILURES_TO_OPEN, HttpConnection, NullConnection
 from tests.fake_airflow import EPOCH, PASSWORD, URL, USERNAME, FakeAirflow
 
 Ask = Callable[[Airflow], Awaitable[Any]]
@@ -487,3 +487,24 @@ async def test_without_an_airflow_there_is_no_url() -> None:
 
 def test_the_url_is_known(fake: FakeAirflow) -> None:
     assert fake.gateway().url == URL
+
+
+@pytest.mark.parametrize(
+    ("pieces", "expected"),
+    [
+        (["a\nb", "c\n"], ["a", "bc"]),
+        (["a\n\nb"], ["a", "", "b"]),
+        (["x" * LONGEST_LINE + "\na"], ["x" * LONGEST_LINE, "a"]),
+        (["x" * LONGEST_LINE + "x\na"], [LEFT_OUT, "a"]),
+        (["x" * LONGEST_LINE, "x" * LONGEST_LINE, "x\na\n"], [LEFT_OUT, "a"]),
+        (["a\n", "x" * LONGEST_LINE, "x"], ["a", LEFT_OUT]),
+    ],
+)
+async def test_a_line_of_a_log_is_never_held_however_long(pieces: list[str], expected: list[str]) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        for piece in pieces:
+            yield piece.encode()
+
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, content=body()))
+    airflow = Airflow(HttpConnection(URL, TokenAccount("t"), transport=transport))
+    assert await _read_log(airflow) == expected

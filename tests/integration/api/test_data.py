@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tests.integration.api.conftest import HeadersOf
 from tests.integration.api.records import count_records, create, insert
-from tests.integration.conftest import SignUp, assert_problem
+from tests.integration.conftest import SignUp, assert_outcome, assert_problem
 
 CONFIG: dict[str, Any] = {
     "source": "s3://bucket/來源",
@@ -42,14 +42,6 @@ async def record(client: httpx.AsyncClient, headers_of: HeadersOf) -> dict[str, 
 async def state(connection: AsyncConnection) -> list[str]:
     """Every record as it is stored."""
     return list((await connection.execute(text("SELECT r::text FROM pyapi_data_records r ORDER BY id"))).scalars())
-
-
-def assert_outcome(answer: httpx.Response, status: int, code: str | None) -> None:
-    """A problem document with this code or, without a code, a plain success."""
-    if code is not None:
-        assert_problem(answer, status, code)
-    else:
-        assert answer.status_code == status, answer.text
 
 
 # --- Who gets which status --------------------------------------------------------------------------------------------

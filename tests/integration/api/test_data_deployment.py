@@ -18,7 +18,7 @@ DAG = {
     "is_stale": False,
     "is_scheduled": True,
     "is_invalid": False,
-    "has_import_errors": False,
+    "import_error": None,
 }
 LINK = """
     INSERT INTO pyapi_airflow_link (id, reached_at, failing_since, reason)
@@ -26,7 +26,7 @@ LINK = """
 """
 INSERT_DAG = """
     INSERT INTO pyapi_airflow_dags
-    VALUES (:id, :revision, :is_paused, :is_stale, :is_scheduled, :is_invalid, :has_import_errors, '2027-03-01T00:00Z')
+    VALUES (:id, :revision, :is_paused, :is_stale, :is_scheduled, :is_invalid, :import_error, '2027-03-01T00:00Z')
 """
 RUN = """
     INSERT INTO pyapi_airflow_runs
@@ -82,8 +82,8 @@ async def read(client: httpx.AsyncClient, owner: dict[str, str], record_id: int)
         ({"config": {"schedule": "x"}}, None, LONG, "invalid"),
         ({}, {"is_invalid": True}, RECENT, "invalid"),
         ({"config": {"schedule": "x"}, "status": "inactive"}, None, RECENT, "off"),
-        ({}, {"has_import_errors": True}, RECENT, "import_error"),
-        ({}, {"has_import_errors": True, "revision": 9}, RECENT, "import_error"),
+        ({}, {"import_error": "It is damaged."}, RECENT, "import_error"),
+        ({}, {"import_error": "It is damaged.", "revision": 9}, RECENT, "import_error"),
     ],
 )
 async def test_the_state_of_a_record(

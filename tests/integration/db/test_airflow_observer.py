@@ -88,6 +88,9 @@ class Observatory:
             return {row.record_id: row.problem for row in await seen.drift(grace_seconds=grace, most=100)}
 
 
+UNREADABLE = "Airflow cannot read the file of this DAG."
+
+
 @pytest.fixture
 async def seen(committing: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> Observatory:
     """An observatory that has seen nothing so far."""
@@ -154,11 +157,28 @@ async def test_dags_are_kept(seen: Observatory) -> None:
     seen.fake.add_dag("etl")
     await seen.observer.look_at_all()
     assert await seen.dags() == {
-        1: SeenDag(1, 7, False, False, True, False, False),
-        2: SeenDag(2, 1, True, False, False, False, False),
-        3: SeenDag(3, None, False, False, True, False, True),
-        4: SeenDag(4, 1, False, False, True, True, False),
+        1: SeenDag(1, 7, False, False, True, False, None),
+        2: SeenDag(2, 1, True, False, False, False, None),
+        3: SeenDag(3, None, False, False, True, False, f"{UNREADABLE} Airflow's import errors say why."),
+        4: SeenDag(4, 1, False, False, True, True, None),
     }
+
+
+@pytest.mark.parametrize(
+    ("trace", "reason"),
+    [
+        ("Traceback:\n  line 1\nImportError: no module pyapi\n\n", "ImportError: no module pyapi"),
+        ("OSError: postgresql://etl:sesame@host/db", "OSError: postgresql://etl:***@host/db"),
+        ("x" * 1000, "x" * (500 - len(UNREADABLE) - 1)),
+        ("", ""),
+    ],
+)
+async def test_a_file_that_cannot_be_read_says_why(seen: Observatory, trace: str, reason: str) -> None:
+    other = {"bundle_name": "other", "filename": "records.py", "stack_trace": "not this one"}
+    seen.fake.import_errors = [other, other | {"bundle_name": "pyapi", "stack_trace": trace}]
+    seen.fake.add_dag(1, has_import_errors=True)
+    await seen.observer.look_at_all()
+    assert (await seen.dags())[1].import_error == f"{UNREADABLE} {reason}"
 
 
 async def test_a_dag_that_stays_the_same_keeps_its_time(seen: Observatory) -> None:
@@ -229,9 +249,10 @@ async def test_the_dag_of_a_deleted_record_is_kept_while_airflow_has_it(seen: Ob
     assert set(await seen.dags()) == {1}
 
 
-async def test_half_a_sweep_changes_nothing(seen: Observatory) -> None:
+async def test_half_a_sweep_lets_nothing_go(seen: Observatory) -> None:
     for record_id in range(1, 152):
         seen.fake.add_dag(record_id)
+    await seen.observer.look_at_all()
     pages = 0
 
     def go_down(request: httpx.Request) -> None:
@@ -242,7 +263,7 @@ async def test_half_a_sweep_changes_nothing(seen: Observatory) -> None:
     seen.fake.after = go_down
     with pytest.raises(AirflowUnavailable):
         await seen.observer.look_at_all()
-    assert await seen.dags() == {}
+    assert [dag.is_stale for dag in (await seen.dags()).values()] == [False] * 151
 
 
 # --- Records that have just changed -----------------------------------------------------------------------------------
