@@ -14,6 +14,8 @@ from pyapi.db.embedded import EmbeddedPostgres
 from pyapi.db.engine import create_engine, parse_database_url
 from pyapi.db.migrations import upgrade
 
+pytest_plugins = ["tests.fixtures.application", "tests.fixtures.callers", "tests.fixtures.servers"]
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes minutes begins before the other tests and is asked for its result after them."""

@@ -17,7 +17,7 @@ import pytest
 from pyapi.airflow_environment import project_environment
 from tests.airflow.running import INSTALL_SECONDS, PROJECT, RunningAirflow
 from tests.conftest import NewDatabase
-from tests.e2e.conftest import RunningServer, server_on
+from tests.fixtures.servers import RunningServer, server_on
 
 
 @pytest.fixture(scope="session")

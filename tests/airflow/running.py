@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 
 from pyapi.airflow_environment import COMPONENTS, USERNAME, LeanAirflow, airflow_environment
-from tests.e2e.conftest import free_port
+from tests.fixtures.servers import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = ROOT / "deployment" / "airflow"

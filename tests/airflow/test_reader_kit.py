@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.airflow.conftest import AskAirflow
-from tests.e2e.conftest import RunningServer
+from tests.fixtures.servers import RunningServer
 
 pytestmark = pytest.mark.airflow
 

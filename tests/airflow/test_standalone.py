@@ -17,7 +17,7 @@ import pytest
 
 from pyapi.exceptions import ConfigurationError
 from pyapi.standalone import find_project
-from tests.e2e.conftest import SCRIPTS, Finished, children, clean_environment, command_line, free_port, run_command
+from tests.fixtures.servers import SCRIPTS, Finished, children, clean_environment, command_line, free_port, run_command
 
 pytestmark = pytest.mark.airflow
 

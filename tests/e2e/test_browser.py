@@ -10,7 +10,7 @@ import httpx
 import pytest
 from playwright.async_api import Browser, Page, async_playwright, expect
 
-from tests.e2e.conftest import RunningServer
+from tests.fixtures.servers import RunningServer
 
 CHROMIUM = shutil.which("chromium")
 PASSWORD = "SecurePass123"

@@ -8,8 +8,8 @@ import pytest
 
 from pyapi.db.migrations import head_revision
 from tests.conftest import NewDatabase
-from tests.e2e.conftest import SCRIPTS, WARM, Finished, RunningServer, StartServer, run_command
-from tests.integration.conftest import PASSWORD, log_in
+from tests.fixtures.application import PASSWORD, log_in
+from tests.fixtures.servers import SCRIPTS, WARM, Finished, RunningServer, StartServer, run_command
 
 pytestmark = pytest.mark.usefixtures("warm_interpreter")
 

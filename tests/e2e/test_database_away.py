@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
-from tests.e2e.conftest import OwnPostgres, RunningServer, sign_up
-from tests.integration.conftest import PASSWORD, Account, assert_problem
+from tests.fixtures.application import PASSWORD, Account, assert_problem
+from tests.fixtures.servers import OwnPostgres, RunningServer, sign_up
 
 POOL_SIZE = 10
 CROWD = 3 * POOL_SIZE

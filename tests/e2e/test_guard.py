@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pyapi import guard
-from tests.e2e.conftest import children, clean_environment, state
+from tests.fixtures.servers import children, clean_environment, state
 
 # Leaves a process with a session of its own that no SIGTERM ends, says its pid, and goes on.
 FAMILY = """

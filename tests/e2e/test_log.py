@@ -7,8 +7,8 @@ import httpx
 import pytest
 from sqlalchemy import make_url
 
-from tests.e2e.conftest import OwnPostgres, RunningServer
-from tests.integration.conftest import PASSWORD
+from tests.fixtures.application import PASSWORD
+from tests.fixtures.servers import OwnPostgres, RunningServer
 
 SECRET_KEY = secrets.token_urlsafe(48)
 NEW_PASSWORD = "另一組更長的密碼 2026"

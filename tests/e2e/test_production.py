@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL, make_url
 
-from tests.e2e.conftest import GUNICORN, PYAPI, UVICORN, WARM_PYAPI, Finished, OwnPostgres, free_port, run_command
+from tests.fixtures.servers import GUNICORN, PYAPI, UVICORN, WARM_PYAPI, Finished, OwnPostgres, free_port, run_command
 
 pytestmark = pytest.mark.usefixtures("warm_interpreter")
 

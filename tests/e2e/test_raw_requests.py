@@ -10,7 +10,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from pyapi.schemas.problem_schemas import ProblemDocument, ValidationProblemDocument
-from tests.e2e.conftest import RunningServer
+from tests.fixtures.servers import RunningServer
 
 LIST = b"GET /api/data/ HTTP/1.1\r\nHost: x\r\n"
 POST = b"POST /api/auth/register HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import RunningServer
+from tests.fixtures.servers import RunningServer
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -17,8 +17,8 @@ import httpx
 import pytest
 
 from tests.conftest import NewDatabase
-from tests.e2e.conftest import RunningServer
 from tests.e2e.schemathesis_hooks import PASSWORD, USERNAME
+from tests.fixtures.servers import RunningServer
 
 EXAMPLES = 25
 """How many requests an operation gets in a phase. 400 take ten minutes, and are worth that after a larger change."""

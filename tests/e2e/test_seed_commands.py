@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.conftest import NewDatabase
-from tests.e2e.conftest import GUNICORN, PYAPI, UVICORN, RunningServer, sign_up
+from tests.fixtures.servers import GUNICORN, PYAPI, UVICORN, RunningServer, sign_up
 
 ROOT = Path(__file__).resolve().parents[2]
 WAIT_SECONDS = 60

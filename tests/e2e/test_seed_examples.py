@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import RunningServer, run_command, sign_up
-from tests.integration.conftest import PASSWORD
+from tests.fixtures.application import PASSWORD
+from tests.fixtures.servers import RunningServer, run_command, sign_up
 
 PAGE = Path(__file__).with_name("seed_examples.md").read_text(encoding="utf-8")
 SETUP, REGISTER_AND_LOGIN, DATA_OPERATIONS, COMPLETE = re.findall(

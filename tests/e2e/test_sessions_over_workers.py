@@ -9,8 +9,8 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.e2e.conftest import RunningServer, sign_up
-from tests.integration.conftest import PASSWORD, Account, assert_problem, log_in
+from tests.fixtures.application import PASSWORD, Account, assert_problem, log_in
+from tests.fixtures.servers import RunningServer, sign_up
 
 ROUNDS = 50
 CROWD = 20

@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from pyapi.db.embedded import running_url
-from tests.e2e.conftest import RunningServer, sign_up
-from tests.integration.conftest import PASSWORD
+from tests.fixtures.application import PASSWORD
+from tests.fixtures.servers import RunningServer, sign_up
 
 GRACE_SECONDS = 20
 LOGINS = 4

@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.conftest import PYAPI, STOP_SECONDS, Finished, RunningServer, free_port, run_command
-from tests.integration.conftest import PASSWORD
+from tests.fixtures.application import PASSWORD
+from tests.fixtures.servers import PYAPI, STOP_SECONDS, Finished, RunningServer, free_port, run_command
 
 MEMBER = {"username": "newcomer", "password": PASSWORD}
 

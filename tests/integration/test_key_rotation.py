@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from pyapi.settings import Settings
 from pyapi.web.application import get_app
-from tests.integration.conftest import PASSWORD, log_in
+from tests.fixtures.application import PASSWORD, log_in
 
 OLD, NEW = (f"rotation-{name}-Zk3v-9sQhW1xT7uB_eYc5LrJ0aMfPdG8iNo" for name in ("old", "new"))
 ACCOUNT = {"username": "rotated", "email": "rotated@example.com", "password": PASSWORD}

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pyapi.enums import LogFormat
 from pyapi.log import configure_logging
-from tests.integration.conftest import PASSWORD, Account, SignUp, log_in
+from tests.fixtures.application import PASSWORD, Account, SignUp, log_in
 
 NEW_PASSWORD = "另一組更長的密碼 2026"
 SECRET = "hunter2"

@@ -13,7 +13,7 @@ from fastapi.responses import StreamingResponse
 from pyapi.settings import Settings
 from pyapi.web.application import get_app
 from pyapi.web.requests import MAX_BODY_BYTES
-from tests.integration.conftest import SignUp, assert_problem
+from tests.fixtures.application import SignUp, assert_problem
 
 JSON = {"Content-Type": "application/json"}
 ORIGIN = "https://frontend.example"

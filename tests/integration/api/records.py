@@ -7,7 +7,7 @@ import httpx
 from sqlalchemy import CursorResult, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tests.integration.conftest import Account
+from tests.fixtures.application import Account
 
 
 async def create(client: httpx.AsyncClient, owner: Account, **fields: Any) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from pyapi.dag_conventions import describe_dag
 from pyapi.services import airflow_service
 from tests.fake_airflow import URL, FakeAirflow
-from tests.integration.api.conftest import HeadersOf
-from tests.integration.conftest import assert_outcome, assert_problem
+from tests.fixtures.application import assert_outcome, assert_problem
+from tests.fixtures.callers import HeadersOf
 
 HEALTHY = dict.fromkeys(("metadatabase", "scheduler", "dag_processor", "triggerer"), "healthy")
 LINK = """

@@ -24,7 +24,7 @@ from pyapi.settings import Settings
 from pyapi.utils.auth import PasswordHasher, TokenSigner
 from pyapi.web.application import get_app
 from tests.conftest import NewDatabase
-from tests.integration.conftest import PASSWORD, SECRET_KEY, Account, SignUp, assert_problem, log_in
+from tests.fixtures.application import PASSWORD, SECRET_KEY, Account, SignUp, assert_problem, log_in
 
 AUTH = "/api/auth"
 JSON = {"Content-Type": "application/json"}

@@ -8,8 +8,8 @@ import pytest
 
 from pyapi.dag_conventions import describe_dag
 from tests.fake_airflow import FakeAirflow, moment
-from tests.integration.api.conftest import HeadersOf
-from tests.integration.conftest import assert_outcome, assert_problem
+from tests.fixtures.application import assert_outcome, assert_problem
+from tests.fixtures.callers import HeadersOf
 
 MISSING_ID = 2**31 - 1
 BODY = {"from": "2027-01-01T08:00:00+08:00", "to": "2027-01-31"}

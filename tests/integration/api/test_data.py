@@ -10,9 +10,9 @@ from fastapi import FastAPI
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tests.integration.api.conftest import HeadersOf
+from tests.fixtures.application import SignUp, assert_outcome, assert_problem
+from tests.fixtures.callers import HeadersOf
 from tests.integration.api.records import count_records, create, insert
-from tests.integration.conftest import SignUp, assert_outcome, assert_problem
 
 CONFIG: dict[str, Any] = {
     "source": "s3://bucket/來源",

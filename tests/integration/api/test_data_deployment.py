@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pyapi.services import deployment_service
 from tests.fake_airflow import FakeAirflow
-from tests.integration.conftest import SignUp
+from tests.fixtures.application import SignUp
 
 DAG = {
     "revision": 1,

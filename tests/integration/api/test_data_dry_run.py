@@ -7,8 +7,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from tests.fixtures.application import Account, SignUp, assert_problem
 from tests.integration.api.records import by_sql, create, insert
-from tests.integration.conftest import Account, SignUp, assert_problem
 
 Answer = dict[str, Any]
 

@@ -8,8 +8,8 @@ import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from tests.fixtures.application import Account, SignUp, assert_problem
 from tests.integration.api.records import count_records, create, stored_config
-from tests.integration.conftest import Account, SignUp, assert_problem
 
 MIB = 1024 * 1024
 JSON = "application/json"

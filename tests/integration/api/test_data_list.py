@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tests.integration.conftest import SignUp, assert_problem
+from tests.fixtures.application import SignUp, assert_problem
 
 ROWS = 60
 # Few different values in each column: every order has ties, also over the borders of pages.

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from tests.fixtures.application import Account, SignUp, assert_problem
 from tests.integration.api.records import by_sql, count_records, create, insert, stored_config
-from tests.integration.conftest import Account, SignUp, assert_problem
 
 Answer = dict[str, Any]
 

@@ -7,8 +7,8 @@ import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from tests.fixtures.application import Account, SignUp, assert_problem
 from tests.integration.api.records import count_records, create, insert, stored_config, strict_json
-from tests.integration.conftest import Account, SignUp, assert_problem
 
 SECRET = "p4ssw0rd-七"
 CONFIG: dict[str, Any] = {

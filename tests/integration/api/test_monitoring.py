@@ -19,7 +19,7 @@ from pyapi.db.engine import Database, create_engine
 from pyapi.settings import Settings
 from pyapi.web.application import get_app
 from pyapi.web.metrics import MULTIPROCESS_DIR, render_metrics
-from tests.integration.conftest import SignUp, assert_problem
+from tests.fixtures.application import SignUp, assert_problem
 
 HEALTH = ["/api/health", "/api/health/ready"]
 PASSWORD_OF_THE_DATABASE = "hunter2"

@@ -18,8 +18,8 @@ from pyapi.services import runnable_records
 from pyapi.services.run_log import CUT_OFF
 from tests.conftest import NewDatabase
 from tests.fake_airflow import NDJSON, FakeAirflow
-from tests.integration.api.conftest import HeadersOf
-from tests.integration.conftest import SignUp, assert_outcome, assert_problem
+from tests.fixtures.application import SignUp, assert_outcome, assert_problem
+from tests.fixtures.callers import HeadersOf
 
 MISSING_ID = 2**31 - 1
 RUN = "manual__2027-03-01T00:00:00+00:00"

@@ -10,8 +10,8 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from tests.fixtures.application import SignUp, assert_problem
 from tests.integration.api.records import create, insert
-from tests.integration.conftest import SignUp, assert_problem
 
 Answer = dict[str, Any]
 

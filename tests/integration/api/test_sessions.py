@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tests.integration.conftest import Account, SignUp, assert_problem, log_in
+from tests.fixtures.application import Account, SignUp, assert_problem, log_in
 
 SESSIONS = "/api/auth/sessions"
 

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tests.integration.conftest import PASSWORD, Account, SignUp, assert_problem, log_in
+from tests.fixtures.application import PASSWORD, Account, SignUp, assert_problem, log_in
 
 USERS = "/api/auth/users"
 USER_FIELDS = ["id", "username", "email", "full_name", "is_active", "is_superuser", "created_at", "last_login_at"]

@@ -21,7 +21,7 @@ from pyapi.gateways import connection
 from pyapi.services import airflow_courier
 from pyapi.services.airflow_courier import BATCH, AirflowCourier
 from tests.fake_airflow import FakeAirflow
-from tests.integration.conftest import PASSWORD, log_in
+from tests.fixtures.application import PASSWORD, log_in
 from tests.integration.db.conftest import NewEngine, NewRole
 
 LONG_SECONDS = 20

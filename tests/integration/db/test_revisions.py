@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pyapi.db.engine import Database
 from pyapi.schedules.rules import RULE_KEYS, TIME_KEYS
-from tests.integration.conftest import PASSWORD, log_in
+from tests.fixtures.application import PASSWORD, log_in
 from tests.integration.db.conftest import NewEngine, NewRole
 
 CONFIG = {"source": "postgresql://etl:pass@host/db", "時區": "Asia/Taipei", "batches": [1, 2.5, None, True]}

@@ -1,0 +1,1 @@
+"""One file for each promise of docs/security.md."""
