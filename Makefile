@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install run format check lint types layers migrations deployment test coverage
+.PHONY: help install run format check lint types layers migrations deployment test nightly coverage
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ deployment:  ## Check the Dockerfiles and the compose file
 
 test:  ## Run the tests
 	uv run pytest
+
+nightly:  ## Run the tests that take too long for every day
+	uv run pytest -m nightly
 
 coverage:  ## Run the tests and measure the branches of pyapi they take
 	uv run pytest --cov=pyapi

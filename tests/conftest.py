@@ -17,8 +17,13 @@ from pyapi.db.migrations import upgrade
 pytest_plugins = ["tests.fixtures.application", "tests.fixtures.callers", "tests.fixtures.servers"]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes minutes begins before the other tests and is asked for its result after them."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What takes minutes begins before the other tests and is asked for its result after them.
+
+    What takes longer than that runs when it is asked for: `pytest -m nightly`.
+    """
+    if "nightly" not in config.option.markexpr:
+        items[:] = [item for item in items if item.get_closest_marker("nightly") is None]
     items.sort(key=lambda item: (item.get_closest_marker("first") is None, item.get_closest_marker("last") is not None))
 
 

@@ -20,10 +20,10 @@ from tests.conftest import NewDatabase
 from tests.e2e.schemathesis_hooks import PASSWORD, USERNAME
 from tests.fixtures.servers import RunningServer
 
-EXAMPLES = 25
-"""How many requests an operation gets in a phase. 400 take ten minutes, and are worth that after a larger change."""
+EXAMPLES, MANY_EXAMPLES = 50, 400
+"""How many requests an operation gets in a phase; the many take ten minutes for each caller, and run at night."""
 
-SECONDS = 1800
+SECONDS = 3600
 ROOT = Path(__file__).parents[2]
 CALLERS = ("anonymous", "user", "superuser")
 
@@ -31,11 +31,11 @@ CALLERS = ("anonymous", "user", "superuser")
 class Run:
     """schemathesis at work; it gets one worker, so that the same run does the same again."""
 
-    def __init__(self, server: RunningServer, *, signed_in: bool) -> None:
+    def __init__(self, server: RunningServer, *, signed_in: bool, examples: int) -> None:
         self._server = server
         self._report = server.folder.with_name(f"{server.folder.name}.report")
         command = ["-m", "schemathesis.cli", "--config-file", "tests/e2e/schemathesis.toml", "run"]
-        options = [f"--max-examples={EXAMPLES}", "--seed=1", "--no-color"]
+        options = [f"--max-examples={examples}", "--seed=1", "--no-color"]
         with self._report.open("wb") as report:
             # Nobody waits for it but the last tests: the others go first.
             self._process = subprocess.Popen(
@@ -69,10 +69,9 @@ class Run:
         self._process.wait()
 
 
-@pytest.fixture(scope="session")
-async def runs(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dict[str, Run]]:
-    """A run for each kind of caller, all at the same time, and beside the other tests."""
-    folder = tmp_path_factory.mktemp("schemathesis")
+@contextlib.asynccontextmanager
+async def started_runs(new_database: NewDatabase, folder: Path, *, examples: int) -> AsyncIterator[dict[str, Run]]:
+    """A run for each kind of caller, all at the same time."""
     databases = {caller: await new_database() for caller in CALLERS}
     with contextlib.ExitStack() as stack:
         servers = {}
@@ -84,8 +83,24 @@ async def runs(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFacto
         for caller, server in servers.items():
             server.wait_until_live()
             await register(server, databases[caller], superuser=caller == "superuser")
-            started[caller] = Run(server, signed_in=caller != "anonymous")
+            started[caller] = Run(server, signed_in=caller != "anonymous", examples=examples)
             stack.callback(started[caller].stop)
+        yield started
+
+
+@pytest.fixture(scope="session")
+async def runs(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dict[str, Run]]:
+    """Runs beside the other tests."""
+    async with started_runs(new_database, tmp_path_factory.mktemp("schemathesis"), examples=EXAMPLES) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+async def long_runs(
+    new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[dict[str, Run]]:
+    """Runs that take so long that nobody waits for them by day."""
+    async with started_runs(new_database, tmp_path_factory.mktemp("nightly"), examples=MANY_EXAMPLES) as started:
         yield started
 
 
@@ -109,6 +124,12 @@ def test_schemathesis_starts(runs: dict[str, Run], caller: str) -> None:
 @pytest.mark.parametrize("caller", CALLERS)
 def test_schemathesis_finds_nothing(runs: dict[str, Run], caller: str) -> None:
     assert runs[caller].findings() == ""
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("caller", CALLERS)
+def test_schemathesis_finds_nothing_with_many_examples(long_runs: dict[str, Run], caller: str) -> None:
+    assert long_runs[caller].findings() == ""
 
 
 @pytest.mark.last
