@@ -14,7 +14,7 @@ from pyapi.db.embedded import EmbeddedPostgres
 from pyapi.db.engine import create_engine, parse_database_url
 from pyapi.db.migrations import upgrade
 
-pytest_plugins = ["tests.fixtures.application", "tests.fixtures.callers", "tests.fixtures.servers"]
+pytest_plugins = [f"tests.fixtures.{name}" for name in ("application", "callers", "issued", "servers")]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -23,6 +23,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     What takes longer than that runs when it is asked for: `pytest -m nightly`.
     """
     if "nightly" not in config.option.markexpr:
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("nightly")])
         items[:] = [item for item in items if item.get_closest_marker("nightly") is None]
     items.sort(key=lambda item: (item.get_closest_marker("first") is None, item.get_closest_marker("last") is not None))
 
