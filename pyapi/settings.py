@@ -3,7 +3,6 @@
 `.env.example` is rendered from this class (`pyapi config example`), so the text beside a field is what a user reads.
 """
 
-import base64
 import os
 import secrets
 import tempfile
@@ -11,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
+from cryptography.fernet import Fernet
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -36,9 +36,10 @@ def _listed(text: SecretStr | None) -> tuple[str, ...]:
 
 def _is_fernet_key(text: str) -> bool:
     try:
-        return len(base64.urlsafe_b64decode(text)) == 32
+        Fernet(text)
     except ValueError:
         return False
+    return True
 
 
 def _require_fernet_keys(keys: SecretStr) -> SecretStr:

@@ -95,6 +95,7 @@ class Sealer:
         """
         if not self._fernets:
             return value
+        hidden_texts = self._hidden_texts(stored)
         top = [value]
         waiting: list[tuple[Any, Any, bool]] = [(top, [stored], False)]
         while waiting:
@@ -108,8 +109,22 @@ class Sealer:
                 elif hidden:
                     copy[place] = self._seal_whole(below, there, unreadable)
                 elif isinstance(below, str):
-                    copy[place] = self._seal_text(below, there, unreadable)
+                    copy[place] = self._seal_text(below, there, unreadable, hidden_texts)
         return top[0]
+
+    def _hidden_texts(self, stored: Any) -> set[str]:
+        """Texts that somebody has sealed although nothing in them or their key says that they are secret."""
+        found: set[str] = set()
+        waiting = [stored]
+        while waiting:
+            value = waiting.pop()
+            if isinstance(value, dict):
+                waiting += [below for key, below in value.items() if not is_sensitive_key(key)]
+            elif isinstance(value, list):
+                waiting += value
+            elif isinstance(value, str) and SEALED.fullmatch(value):
+                found.update(self._open_text(value).secrets)
+        return found
 
     def seal_document(self, document: str, *, left: Collection[str]) -> str:
         """JSON text of a config, sealed; what stands under the keys `left` at its top stays. Raises NotExact."""
@@ -154,17 +169,14 @@ class Sealer:
             return value
         return self._token(value, self._tokens_in(there))
 
-    def _seal_text(self, text: str, there: Any, unreadable: Collection[str]) -> str:
-        if mask_text(text) == text:
-            return text
-        if (
-            isinstance(there, str)
-            and SEALED.search(there)
-            and self._open_text(there).value == text
-            and _is_sealed(there)
-        ):
+    def _seal_text(self, text: str, there: Any, unreadable: Collection[str], hidden_texts: Collection[str]) -> str:
+        if isinstance(there, str) and self._is_seal_of(there, text):
             return there
         known = self._tokens_in(there)
+        if text in hidden_texts:
+            return self._token(text, known)
+        if mask_text(text) == text:
+            return text
 
         def token(secret: Secret) -> str:
             found = text[secret.begin : secret.end]
@@ -179,6 +191,9 @@ class Sealer:
                 if mask_text(sealed) == masked and self._open_text(sealed).value == text:
                     return sealed
         return self._token(text, known)
+
+    def _is_seal_of(self, stored: str, text: str) -> bool:
+        return bool(SEALED.search(stored)) and _is_sealed(stored) and self._open_text(stored).value == text
 
     def _tokens_in(self, there: Any) -> dict[bytes, str]:
         """The tokens of a stored text, by what they were made of."""

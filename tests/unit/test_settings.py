@@ -217,7 +217,40 @@ def test_names_that_only_look_like_settings_are_found() -> None:
     assert unknown_variables(names) == ["PYAPI_DATABASE_URL", "PYAPI_WORKERS", "pyapi_prot"]
 
 
+@pytest.mark.parametrize(
+    ("own", "airflow", "keys"),
+    [
+        (None, None, ()),
+        ("", f" {FERNET_KEY} ,", (FERNET_KEY,)),
+        (f"{OTHER_FERNET_KEY}, {FERNET_KEY}", FERNET_KEY, (OTHER_FERNET_KEY, FERNET_KEY)),
+        (None, f"geheim,{FERNET_KEY}", (FERNET_KEY,)),
+    ],
+)
+def test_secrets_are_sealed_with_the_own_keys_or_with_those_of_airflow(
+    monkeypatch: pytest.MonkeyPatch, own: str | None, airflow: str | None, keys: tuple[str, ...]
+) -> None:
+    in_environment(monkeypatch, {"PYAPI_FERNET_KEYS": own, "AIRFLOW__CORE__FERNET_KEY": airflow})
+    assert Settings.load().sealing_keys() == keys
+
+
 # --- production ---
+
+
+@pytest.mark.parametrize(
+    ("differs", "warned"),
+    [
+        ({}, ["PYAPI_FERNET_KEYS"]),
+        ({"PYAPI_ENVIRONMENT": "dev"}, []),
+        ({"PYAPI_FERNET_KEYS": FERNET_KEY}, []),
+        ({"AIRFLOW__CORE__FERNET_KEY": FERNET_KEY}, []),
+        ({"AIRFLOW__CORE__FERNET_KEY": "geheim"}, ["PYAPI_FERNET_KEYS"]),
+    ],
+)
+def test_production_without_a_key_for_secrets_is_warned(
+    monkeypatch: pytest.MonkeyPatch, differs: dict[str, str | None], warned: list[str]
+) -> None:
+    in_environment(monkeypatch, {**PRODUCTION, **differs})
+    assert [text.partition(" ")[0] for text in Settings.load().warnings()] == warned
 
 
 def test_production_starts_with_safe_settings(monkeypatch: pytest.MonkeyPatch) -> None:
