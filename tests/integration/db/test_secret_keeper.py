@@ -16,7 +16,6 @@ from pyapi.db.engine import Database, parse_database_url
 from pyapi.db.secret_dao import Place, SecretDAO
 from pyapi.services.secret_keeper import Progress, SecretKeeper
 from pyapi.utils.sealing import Sealer
-from tests.conftest import NewDatabase
 from tests.integration.db.conftest import NewEngine, NewRole
 
 OLD, NEW, OTHER = (Fernet.generate_key().decode() for _ in range(3))
@@ -43,9 +42,12 @@ def plain(number: int) -> dict[str, Any]:
 
 
 @pytest.fixture
-async def engine(new_database: NewDatabase, engines: NewEngine) -> AsyncEngine:
-    """A database of this test alone."""
-    return engines(await new_database())
+async def engine(committing: AsyncEngine) -> AsyncEngine:
+    """Tables without a row; the first id is 1."""
+    for table in ("pyapi_data_records", "pyapi_data_revisions", "pyapi_airflow_outbox"):
+        await write(committing, f"DELETE FROM {table}")
+    await write(committing, "SELECT setval('pyapi_data_records_id_seq', 1, false)")
+    return committing
 
 
 async def write(engine: AsyncEngine, statement: str, **parameters: Any) -> Any:
