@@ -2,7 +2,7 @@
 
 import sys
 
-from benchmarks import airflow, airflow_faults, airflow_link, schedules
+from benchmarks import airflow, airflow_faults, airflow_link, schedules, secrets_rotation
 
 
 def run_airflow() -> None:
@@ -18,6 +18,7 @@ BENCHMARKS = {
     "airflow-faults": airflow_faults.main,
     "airflow-link": airflow_link.main,
     "schedules": schedules.main,
+    "secrets": secrets_rotation.main,
 }
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pyapi.db.engine import parse_database_url
 from pyapi.db.migrations import prepare_schema
 from pyapi.exceptions import ConfigurationError
 from pyapi.gunicorn_runner import serve
-from pyapi.log import configure_logging
+from pyapi.log import configure_logging, warn_of_settings
 from pyapi.settings import Settings
 
 PORT_SECONDS = 2.0
@@ -26,6 +26,7 @@ def start(settings: Settings) -> None:
     settings.require_safe()
     require_free_port(settings.host, settings.port, named="PYAPI_HOST, PYAPI_PORT")
     configure_logging(level=settings.log_level, style=settings.log_format)
+    warn_of_settings(settings.warnings())
     server = EmbeddedPostgres(settings.data_dir) if settings.database_url is None else None
     try:
         url = server.start() if server else settings.database_url.get_secret_value()  # type: ignore[union-attr]

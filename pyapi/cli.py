@@ -5,6 +5,7 @@ import json
 import os
 import secrets
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
+from cryptography.fernet import Fernet
 from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
@@ -21,14 +23,19 @@ from pyapi.db.dependencies import transaction
 from pyapi.db.embedded import attach_or_start
 from pyapi.db.engine import Database, create_engine, explain, is_unavailable
 from pyapi.db.migrations import compare_with_models, current_revision, prepare_schema, require_current
+from pyapi.db.secret_dao import Place, SecretDAO
 from pyapi.db.session_dao import SessionDAO
 from pyapi.exceptions import ConfigurationError, DatabaseUnavailable, Problem, ValidationFailed
 from pyapi.log import configure_logging
 from pyapi.schemas.auth_schemas import RegisterRequest, UserListParams, UserRead
 from pyapi.services.password_service import PasswordService
+from pyapi.services.secret_keeper import Progress, SecretKeeper
 from pyapi.services.user_service import UserService
 from pyapi.settings import Settings, render_env_example, unknown_variables
 from pyapi.utils.auth import PasswordHasher
+from pyapi.utils.sealing import Sealer
+
+_TELL_SECONDS = 1.0
 
 T = TypeVar("T")
 
@@ -37,8 +44,16 @@ db = typer.Typer(help="The tables of the service.", no_args_is_help=True)
 user = typer.Typer(help="Accounts.", no_args_is_help=True)
 config = typer.Typer(help="Settings.", no_args_is_help=True)
 secret = typer.Typer(help="Keys.", no_args_is_help=True)
+stored_secrets = typer.Typer(help="The secrets in records.", no_args_is_help=True)
 openapi = typer.Typer(help="The description of the API.", no_args_is_help=True)
-for name, group in (("db", db), ("user", user), ("config", config), ("secret", secret), ("openapi", openapi)):
+for name, group in {
+    "db": db,
+    "user": user,
+    "config": config,
+    "secret": secret,
+    "secrets": stored_secrets,
+    "openapi": openapi,
+}.items():
     app.add_typer(group, name=name)
 
 
@@ -144,6 +159,8 @@ def config_check() -> None:
     settings.require_safe()
     for variable in unknown_variables([*os.environ, *_variables_of(Path(".env"))]):
         typer.echo(f"warning: {variable} is not a setting of PyAPI", err=True)
+    for text in settings.warnings():
+        typer.echo(f"warning: {text}", err=True)
     if settings.database_url is not None:
         with_engine(current_revision)
     typer.echo(f"The settings are fine for {settings.environment}.")
@@ -164,6 +181,26 @@ def config_example() -> None:
 def secret_generate() -> None:
     """Print a new random key for SECRET_KEY."""
     typer.echo(secrets.token_urlsafe(48))
+
+
+@stored_secrets.command("generate-key")
+def secrets_generate_key() -> None:
+    """Print a new random key for PYAPI_FERNET_KEYS."""
+    typer.echo(Fernet.generate_key().decode())
+
+
+@stored_secrets.command("encrypt")
+def secrets_encrypt() -> None:
+    """Encrypt what is stored readable, in records and their revisions; people may go on working."""
+    with_secrets(SecretKeeper.encrypt, "PYAPI_FERNET_KEYS is missing: make a key with `pyapi secrets generate-key`.")
+
+
+@stored_secrets.command("rotate")
+def secrets_rotate() -> None:
+    """Encrypt all secrets with the newest key, so that older ones can go; people may go on working."""
+    with_secrets(
+        SecretKeeper.rotate, "PYAPI_FERNET_KEYS is missing: name the new key first and the old ones behind it."
+    )
 
 
 @openapi.command("export")
@@ -213,6 +250,42 @@ async def _database(settings: Settings) -> AsyncIterator[AsyncEngine]:
     finally:
         if server is not None:
             server.stop()
+
+
+def with_secrets(work: Callable[[SecretKeeper], AsyncIterator[Progress]], without_keys: str) -> None:
+    """Run `work` on the secrets of all records, and say how far it is; exit status 1 when something stays behind."""
+    sealer = Sealer(Settings.load().sealing_keys())
+    if not sealer.has_keys:
+        raise ConfigurationError(without_keys)
+
+    async def run(engine: AsyncEngine) -> int:
+        await require_current(engine)
+        database = Database.on(engine)
+
+        @asynccontextmanager
+        async def stores(place: Place) -> AsyncIterator[SecretDAO]:
+            async with transaction(database.transactions) as session:
+                yield SecretDAO(session, place)
+
+        return await _say_progress(work(SecretKeeper(stores, sealer)))
+
+    if unreadable := with_engine(run):
+        _fail(
+            f"{unreadable} rows stay as they are: no key opens a secret in them, or they are no JSON that can be kept."
+        )
+
+
+async def _say_progress(steps: AsyncIterator[Progress]) -> int:
+    """Print each table's progress on stderr, once a second; the number of rows that stay behind."""
+    told, last = time.monotonic(), ""
+    unreadable: dict[Place, int] = {}
+    async for step in steps:
+        unreadable[step.place] = step.unreadable
+        line = f"{step.place}: {step.done:,} of {step.total:,} rows, {step.changed:,} changed"
+        if line != last and (step.done == step.total or time.monotonic() > told + _TELL_SECONDS):
+            typer.echo(line, err=True)
+            told, last = time.monotonic(), line
+    return sum(unreadable.values())
 
 
 def with_users(work: Callable[[UserService, PasswordService], Awaitable[T]]) -> T:

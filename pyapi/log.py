@@ -5,7 +5,7 @@ import logging
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TextIO
 
 import structlog
@@ -17,6 +17,12 @@ from pyapi.enums import LogFormat
 _UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _TALKATIVE = frozenset({"asyncpg", "sqlalchemy"})
 _FOREIGN = ("uvicorn", "uvicorn.error", "uvicorn.access", "gunicorn.error", "gunicorn.access")
+
+
+def warn_of_settings(warnings: Iterable[str]) -> None:
+    """Say what works and should not stay as it is."""
+    for text in warnings:
+        structlog.get_logger(__name__).warning("settings.unsafe", hint=text)
 
 
 def configure_logging(*, level: str, style: LogFormat) -> None:

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from cryptography.fernet import Fernet
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -27,6 +28,24 @@ def _split_commas(value: object) -> object:
 
 
 CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)]
+
+
+def _listed(text: SecretStr | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.get_secret_value().split(",") if part.strip()) if text else ()
+
+
+def _is_fernet_key(text: str) -> bool:
+    try:
+        Fernet(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _require_fernet_keys(keys: SecretStr) -> SecretStr:
+    if not all(map(_is_fernet_key, _listed(keys))):
+        raise ValueError("each must be a Fernet key, 32 bytes in base64 (`pyapi secrets generate-key`), with commas.")
+    return keys
 
 
 class Settings(BaseSettings):
@@ -75,6 +94,17 @@ class Settings(BaseSettings):
         description="The key before; its tokens are still taken, so that a new SECRET_KEY logs nobody out.",
         examples=["the-key-that-secret-key-was-before"],
     )
+    fernet_keys: Annotated[SecretStr, AfterValidator(_require_fernet_keys)] | None = Field(
+        None,
+        description="Encrypt the secrets in records, newest first, as in Airflow (`pyapi secrets generate-key`).",
+        examples=["the-output-of-pyapi-secrets-generate-key"],
+    )
+    airflow__core__fernet_key: SecretStr | None = Field(
+        None,
+        validation_alias="AIRFLOW__CORE__FERNET_KEY",
+        description="Airflow's own key, taken when there are no PYAPI_FERNET_KEYS: both sides share it then.",
+        examples=["the-key-of-airflow"],
+    )
     access_token_expire_minutes: int = Field(30, ge=1, le=1440, description="Life of an access token.")
     refresh_token_expire_days: int = Field(7, ge=1, le=365, description="Life of a session, however often refreshed.")
     anonymous_read: bool = Field(
@@ -108,7 +138,9 @@ class Settings(BaseSettings):
         None, description="An access token for Airflow, instead of name and password.", examples=["a-jwt-of-airflow"]
     )
 
-    not_prefixed: ClassVar[frozenset[str]] = frozenset({"database_url", "secret_key", "secret_key_previous"})
+    not_prefixed: ClassVar[frozenset[str]] = frozenset(
+        {"database_url", "secret_key", "secret_key_previous", "airflow__core__fernet_key"}
+    )
 
     @classmethod
     def load(cls, **overrides: Any) -> Self:
@@ -154,6 +186,18 @@ class Settings(BaseSettings):
             yield f"SECRET_KEY_PREVIOUS is unsafe: {weakness} Remove it; whoever is logged in logs in again."
         if self.reload:
             yield "PYAPI_RELOAD is on: set it to false, reloading is for development."
+
+    def warnings(self) -> Iterator[str]:
+        """What production can do without, and should not."""
+        if self.environment is Environment.PRODUCTION and not self.sealing_keys():
+            yield (
+                "PYAPI_FERNET_KEYS is missing: the secrets in records are stored as they were written. Make a key with"
+                " `pyapi secrets generate-key`, give it to Airflow as well, and run `pyapi secrets encrypt`."
+            )
+
+    def sealing_keys(self) -> tuple[str, ...]:
+        """The keys of the secrets in records, newest first. Wrong keys of Airflow are not our affair."""
+        return _listed(self.fernet_keys) or tuple(filter(_is_fernet_key, _listed(self.airflow__core__fernet_key)))
 
     def signing_key(self) -> str:
         """SECRET_KEY, or the random key that the data folder keeps (made at the first call)."""

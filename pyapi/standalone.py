@@ -185,16 +185,19 @@ class Standalone:
         return airflow, secrets
 
     def _prepare_programs(self, airflow: LeanAirflow, secrets: Secrets) -> None:
+        # Both sides have the same ones, wherever they were set; Airflow's own is there at every start.
+        own = self._settings.fernet_keys
+        keys = {"PYAPI_FERNET_KEYS": ",".join([*([own.get_secret_value()] if own else []), secrets.fernet_key])}
         self._programs["pyapi"] = Program(
             "PyAPI",
             [sys.executable, "-m", "pyapi"],
-            environment=dict(os.environ) | self._pyapi_environment(airflow, secrets),
+            environment=os.environ | keys | self._pyapi_environment(airflow, secrets),
             folder=Path.cwd(),  # where its .env is
             log=self._data_dir / "pyapi.log",
             stop_seconds=_STOP_SECONDS["pyapi"],
             lock=self._locks[-1],
         )
-        environment = airflow_environment(os.environ, airflow)
+        environment = airflow_environment(os.environ | keys, airflow)
         for name, words in (COMPONENTS | {"db": ("db", "migrate")}).items():
             self._programs[name] = Program(
                 f"Airflow's {name}",

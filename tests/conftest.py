@@ -106,6 +106,6 @@ async def new_database(postgres_server: PostgresServer) -> AsyncIterator[NewData
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Keep the developer's own environment and `.env` out of the tests."""
     for name in list(os.environ):
-        if name in {"DATABASE_URL", "SECRET_KEY"} or name.startswith("PYAPI_"):
+        if name in {"AIRFLOW__CORE__FERNET_KEY", "DATABASE_URL", "SECRET_KEY"} or name.startswith("PYAPI_"):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)

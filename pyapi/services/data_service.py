@@ -36,16 +36,16 @@ from pyapi.services.auth_service import Caller
 from pyapi.services.deployment_service import deployment_fields
 from pyapi.services.schedule_service import (
     Clock,
-    at_pointer,
     derive,
     next_run_times,
     schedule_fields,
     timing_of,
     utc_now,
 )
+from pyapi.services.stored_config import storable_config
 from pyapi.utils.changes import find_changes
 from pyapi.utils.masking import mask_secrets
-from pyapi.utils.unmasking import restore_secrets
+from pyapi.utils.sealing import Sealer
 
 log = structlog.get_logger(__name__)
 
@@ -68,13 +68,15 @@ class DataService:
         records: DataRecordDAO,
         caller: Caller | None,
         *,
+        sealer: Sealer,
         is_linked: bool = False,
         language: Language = "en",
         clock: Clock = utc_now,
     ) -> None:
-        """`is_linked`: what Airflow has of each record is known."""
+        """`is_linked`: what Airflow has of each record is known. What is stored is masked without being opened."""
         self._records = records
         self._caller = caller
+        self._sealer = sealer
         self._is_linked = is_linked
         self._language: Language = language
         self._now = clock()
@@ -82,7 +84,7 @@ class DataService:
     async def create(self, request: DataCreate) -> DataRead:
         """Store a new record, owned by the caller. Raises ValidationFailed."""
         caller = self._signed_in()
-        config = _storable_config(request.config, stored=None)
+        config = storable_config(request.config, stored=None, sealer=self._sealer)
         await self._records.act_as(user_id=caller.user_id, username=caller.username)
         row = await self._records.add(
             name=request.name,
@@ -185,7 +187,7 @@ class DataService:
         changes = request.changes()
         status = changes.get("status", row.status)
         if "config" in changes:
-            changes["config"] = _storable_config(changes["config"], stored=row.config)
+            changes["config"] = storable_config(changes["config"], stored=row.config, sealer=self._sealer)
         elif status == RecordStatus.ACTIVE != row.status:
             _require_rule(row.config, "/body/status", "The stored config cannot be scheduled; {pointer}: {detail}")
         if {"config", "status"} & changes.keys():
@@ -235,21 +237,6 @@ def _shown_schedule(config: Any) -> Any:
     if isinstance(schedule, bool) or not isinstance(schedule, str | int | float):
         return None
     return mask_secrets(schedule)
-
-
-def _storable_config(config: dict[str, Any] | None, *, stored: Any) -> dict[str, Any] | None:
-    """The config to store: every `***` is the stored credential again, and Airflow can run it.
-
-    Raises ValidationFailed with all that stands against it.
-    """
-    if config is None:
-        return None
-    restored, errors = restore_secrets(config, stored)
-    _, wrong = parse_rule(config)
-    if errors or wrong:
-        raise ValidationFailed(at_pointer([*errors, *wrong], "/body/config"))
-    assert isinstance(restored, dict)
-    return restored
 
 
 def _require_rule(config: Any, pointer: str, detail: str) -> None:

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import AsyncIterator, Iterable
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Final
 from urllib.parse import unquote
 
 from pyapi.exceptions import AirflowUnavailable
 from pyapi.utils.credentials import MASK, credentials_in
 from pyapi.utils.masking import mask_secrets
+from pyapi.utils.sealing import Sealer
 
 _SHORTEST: Final = 4
 MOST_SECRETS: Final = 200
@@ -16,23 +17,33 @@ MOST_CHARACTERS: Final = 50_000
 """Each secret is looked for in each line, while others wait."""
 
 TOO_MUCH: Final = "This record holds too many credentials to hide them all: read the log in Airflow."
+UNREADABLE: Final = (
+    "PyAPI has no key for a credential of this record, so it cannot hide it: set PYAPI_FERNET_KEYS, or read the log in"
+    " Airflow."
+)
 CUT_OFF: Final = "The log ends here: Airflow does not answer any more."
 
 
 class LogMasker:
     """Hides values that are known to be secret, wherever they stand, and whatever looks like a credential."""
 
-    def __init__(self, configs: Iterable[Any]) -> None:
+    def __init__(self, configs: Iterable[Any], *, sealer: Sealer) -> None:
         """`configs` hold the credentials. Those of fewer than four characters would hide half of any other text."""
-        found = set(islice((secret for config in configs for secret in credentials_in(config)), MOST_SECRETS + 1))
-        self._is_too_much = len(found) > MOST_SECRETS or sum(map(len, found)) > MOST_CHARACTERS
-        known = set() if self._is_too_much else found | {unquote(secret) for secret in found}
+        opened = [sealer.open(config) for config in configs]
+        plain = (secret for config in opened for secret in chain(config.secrets, credentials_in(config.value)))
+        found = set(islice(plain, MOST_SECRETS + 1))
+        self._refusal: str | None = None
+        if len(found) > MOST_SECRETS or sum(map(len, found)) > MOST_CHARACTERS:
+            self._refusal = TOO_MUCH
+        elif any(config.unreadable for config in opened):
+            self._refusal = UNREADABLE
+        known = set() if self._refusal else found | {unquote(secret) for secret in found}
         self._known = sorted((secret for secret in known if len(secret) >= _SHORTEST), key=len, reverse=True)
 
     async def entries(self, lines: AsyncIterator[str]) -> AsyncIterator[dict[str, Any]]:
         """The entries behind lines of JSON. What ends too early says so: half a log must not look whole."""
-        if self._is_too_much:
-            yield {"event": TOO_MUCH}
+        if self._refusal is not None:
+            yield {"event": self._refusal}
             return
         try:
             async for line in lines:

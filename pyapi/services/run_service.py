@@ -39,6 +39,7 @@ from pyapi.services.run_log import LogMasker
 from pyapi.services.runnable_records import RunnableRecords
 from pyapi.services.schedule_service import Clock, utc_now
 from pyapi.utils.masking import mask_secrets
+from pyapi.utils.sealing import Sealer
 
 NEWEST_FIRST = "-run_after"
 
@@ -54,12 +55,14 @@ class RunService:
         runs: Callable[[], AbstractAsyncContextManager[RunDAO]],
         caller: Caller,
         *,
+        sealer: Sealer,
         clock: Clock = utc_now,
     ) -> None:
         """`runs` opens a session of its own, so that no connection to the database waits for Airflow."""
         self._airflow = airflow
         self._runs = runs
         self._caller = caller
+        self._sealer = sealer
         self._clock = clock
         self._records = RunnableRecords(airflow, runs, caller, clock=clock)
 
@@ -157,7 +160,7 @@ class RunService:
         async with self._airflow.log_lines(record_id, run_id, task_id, try_number=try_number) as lines:
             if lines is None:
                 raise NotFound("This run has no such task, or the task no such try.")
-            yield LogMasker([*configs, run.conf]).entries(lines)
+            yield LogMasker([*configs, run.conf], sealer=self._sealer).entries(lines)
 
     async def _page(self, record_id: int | None, params: RunListParams) -> tuple[list[Run], str | None]:
         wanted = RunFilter(state=params.state, run_type=params.type, after=params.from_, before=params.to)

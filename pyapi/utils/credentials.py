@@ -1,7 +1,8 @@
 """Finds credentials: names of keys whose values are secret, and the secret parts of a text.
 
-A text holds them as the password of a URL, as a sensitive parameter, or as a bearer token. What is unclear counts as
-secret: a text that shows too little can be written again, a password that has been shown cannot be taken back.
+A text holds them as the password of a URL, as a sensitive parameter, as a bearer token, or encrypted. What is
+unclear counts as secret: a text that shows too little can be written again, a password that has been shown cannot be
+taken back.
 Everything here is linear in the size of what it reads.
 """
 
@@ -75,6 +76,11 @@ def credentials_in(value: object) -> Iterator[str]:
 # --- Secrets inside a text --------------------------------------------------------------------------------------------
 
 
+SEALED = re.compile(r"fernet:(gAAAA[A-Za-z0-9_\-]++={0,2}+)")
+"""A secret as it is stored encrypted: every Fernet token begins with its version and the upper half of a time. What
+people write ("fernet: my drink") does not."""
+
+
 class Secret(NamedTuple):
     """`text[begin:end]` is a secret; `label` is the name of its parameter, or "@" for the password of a URL."""
 
@@ -86,7 +92,9 @@ class Secret(NamedTuple):
 # What most records hold, postgresql://user:password@host:5432/db, in a thirtieth of the time that the rest of this part
 # takes to hide the same.
 _PLAIN_URL = re.compile(
-    r"([\w+.\-]++(?::[\w+.\-]++)*+://[\w.\-]*+:)[\w.~%!$^*+\-]++(@[\w.\-]++(?::\d++)?(?:/[\w.\-/]*+)?)", re.ASCII
+    rf"([\w+.\-]++(?::[\w+.\-]++)*+://[\w.\-]*+:)(?:{SEALED.pattern}|[\w.~%!$^*+\-]++)"
+    r"(@[\w.\-]++(?::\d++)?(?:/[\w.\-/]*+)?)",
+    re.ASCII,
 )
 _SHORTEST_BEARER = len("Basic ") + 16
 _MOST_ROUNDS = 4
@@ -98,7 +106,7 @@ def mask_text(text: str) -> str:
     if not _may_hold_secret(text):
         return text
     if plain := _PLAIN_URL.fullmatch(text):
-        return f"{plain[1]}{MASK}{plain[2]}"
+        return f"{plain[1]}{MASK}{plain[3]}"
     # A masked text is masked no further. With ordinary text the second round proves it; a text built to need many
     # rounds, or to have secrets by the thousand, is hidden as a whole.
     for _ in range(_MOST_ROUNDS):
@@ -111,7 +119,7 @@ def mask_text(text: str) -> str:
 
 
 def _may_hold_secret(text: str) -> bool:
-    if "=" in text or "@" in text or '"' in text or "'" in text:
+    if "=" in text or "@" in text or '"' in text or "'" in text or "fernet:" in text:
         return True
     return len(text) >= _SHORTEST_BEARER and _BEARER.search(text) is not None
 
@@ -121,10 +129,15 @@ def find_secrets(text: str) -> list[Secret]:
 
     With more than `_MOST_SECRETS` it stops looking.
     """
-    known = _apart(islice(chain(_parameters(text), _tokens(text)), _MOST_SECRETS + 1))
+    known = _apart(islice(chain(_sealed(text), _parameters(text), _tokens(text)), _MOST_SECRETS + 1))
     # The value of a parameter may hold "@" and "/"; they say nothing about the URL that it stands in.
     blanked = text if not known else hide_secrets(text, known, lambda secret: _BLANK * (secret.end - secret.begin))
     return _apart([*known, *islice(_url_passwords(blanked), _MOST_SECRETS + 1)])
+
+
+def _sealed(text: str) -> Iterator[Secret]:
+    """What is encrypted already; the label of a parameter or URL that has it as its value sorts first, and stays."""
+    return (Secret(*found.span(), "~") for found in SEALED.finditer(text))
 
 
 def _tokens(text: str) -> Iterator[Secret]:

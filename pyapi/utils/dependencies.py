@@ -28,6 +28,7 @@ from pyapi.services.run_service import RunService
 from pyapi.services.runnable_records import RunnableRecords
 from pyapi.services.schedule_service import SchedulePreviewer, utc_now
 from pyapi.services.user_service import UserService
+from pyapi.utils.sealing import Sealer
 
 LOGIN_URL = "auth/login"
 """Relative to /api/openapi.json, so that it also holds behind a proxy that adds a prefix."""
@@ -137,14 +138,27 @@ def is_linked(request: Request) -> bool:
 Linked = Annotated[bool, Depends(is_linked)]
 
 
-def data_service(caller: SignedIn, session: RecordSession, language: AnswerLanguage, is_linked: Linked) -> DataService:
+def sealer(request: Request) -> Sealer:
+    """The keys of the secrets in records."""
+    found: Sealer = request.app.state.sealer
+    return found
+
+
+RecordSealer = Annotated[Sealer, Depends(sealer)]
+
+
+def data_service(
+    caller: SignedIn, session: RecordSession, sealer: RecordSealer, language: AnswerLanguage, is_linked: Linked
+) -> DataService:
     """Data records, to be changed. The caller comes first: who may not come in waits for no place."""
-    return DataService(DataRecordDAO(session), caller, is_linked=is_linked, language=language)
+    return DataService(DataRecordDAO(session), caller, sealer=sealer, is_linked=is_linked, language=language)
 
 
-def data_reader(caller: Reader, session: RecordReadSession, language: AnswerLanguage, is_linked: Linked) -> DataService:
+def data_reader(
+    caller: Reader, session: RecordReadSession, sealer: RecordSealer, language: AnswerLanguage, is_linked: Linked
+) -> DataService:
     """Data records, to be read."""
-    return DataService(DataRecordDAO(session), caller, is_linked=is_linked, language=language)
+    return DataService(DataRecordDAO(session), caller, sealer=sealer, is_linked=is_linked, language=language)
 
 
 def schedule_previewer(language: AnswerLanguage) -> SchedulePreviewer:
@@ -182,9 +196,11 @@ def run_stores(request: Request, _: SignedIn, patience: RequestPatience) -> RunS
     return stores
 
 
-def run_service(request: Request, caller: SignedIn, stores: Annotated[RunStores, Depends(run_stores)]) -> RunService:
+def run_service(
+    request: Request, caller: SignedIn, sealer: RecordSealer, stores: Annotated[RunStores, Depends(run_stores)]
+) -> RunService:
     """Runs of records."""
-    return RunService(request.app.state.airflow, stores, caller)
+    return RunService(request.app.state.airflow, stores, caller, sealer=sealer)
 
 
 def backfill_service(

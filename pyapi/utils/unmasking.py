@@ -27,8 +27,10 @@ LOOK_ALIKE = "With their secrets hidden, several entries of this list look alike
 NOT_STORABLE = "What is stored here cannot be written back (nested too deeply, or not a number). Write it again."
 
 
-def restore_secrets(new: JSON, stored: JSON) -> tuple[JSON, list[FieldError]]:
+def restore_secrets(new: JSON, stored: JSON, *, shown: JSON = None) -> tuple[JSON, list[FieldError]]:
     """`new` with each `***` replaced by the secret that `mask_secrets(stored)` hides there, and what stands against it.
+
+    `shown` is the masked form of `stored` that people have seen, when that is another one.
 
     A secret only goes back to the place it was taken from, beside the same address and user: otherwise whoever may
     change a record could have its password sent to a server of their choice. The pointers are relative to the config
@@ -37,7 +39,7 @@ def restore_secrets(new: JSON, stored: JSON) -> tuple[JSON, list[FieldError]]:
     if not _mentions_hidden(new):
         return new, []
     restoration = _Restoration()
-    value = restoration.value(new, stored, mask_secrets(stored), _Place())
+    value = restoration.value(new, stored, mask_secrets(stored) if shown is None else shown, _Place())
     return value, restoration.errors
 
 

@@ -9,7 +9,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 
 from pyapi.exceptions import ConfigurationError
-from pyapi.log import configure_logging
+from pyapi.log import configure_logging, warn_of_settings
 from pyapi.settings import Settings
 from pyapi.web.api import docs
 from pyapi.web.api.monitoring import metrics_router
@@ -28,6 +28,7 @@ def get_app(settings: Settings | None = None) -> FastAPI:
 
     Exits with one line on stderr for settings that cannot work, so that no traceback hides it.
     """
+    is_alone = settings is None  # under a bare uvicorn or gunicorn; `python -m pyapi` has said it for all workers
     try:
         settings = settings or Settings.load()
         settings.require_safe()
@@ -35,6 +36,7 @@ def get_app(settings: Settings | None = None) -> FastAPI:
         print(error, file=sys.stderr, flush=True)  # noqa: T201
         sys.exit(CANNOT_START)
     configure_logging(level=settings.log_level, style=settings.log_format)
+    warn_of_settings(settings.warnings() if is_alone else ())
     app = FastAPI(
         title="PyAPI",
         version=version("pyapi"),

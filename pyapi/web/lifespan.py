@@ -28,6 +28,7 @@ from pyapi.services.schedule_keeper import ScheduleKeeper
 from pyapi.services.worker_threads import WorkerThreads
 from pyapi.settings import Settings
 from pyapi.utils.auth import PasswordHasher, TokenSigner
+from pyapi.utils.sealing import Sealer
 
 CALENDAR_QUEUE = 4
 """Different calendars that may wait to be made; each takes a second of a core for 10,000 records."""
@@ -56,6 +57,7 @@ async def lifespan(app: FastAPI, *, settings: Settings) -> AsyncIterator[None]:
         app.state.passwords = passwords
         app.state.calendar_desk = CalendarDesk(calendar_threads, waiting=CALENDAR_QUEUE)
         app.state.tokens = token_policy(settings)
+        app.state.sealer = Sealer(settings.sealing_keys())
         app.state.anonymous_read = settings.anonymous_read
         app.state.airflow = airflow = airflow_of(settings)
         try:

@@ -7,6 +7,7 @@ import asyncpg
 import httpx
 import pytest
 
+from pyapi.utils.sealing import Sealer
 from tests.airflow.conftest import AskAirflow
 from tests.fixtures.servers import RunningServer
 
@@ -113,11 +114,27 @@ BAD_KEYS = "PYAPI_FERNET_KEYS must hold Fernet keys: each 32 bytes in base64, se
 BOTH = {"PYAPI_FERNET_KEYS": f" {NEW} ,{OLD},", "AIRFLOW__CORE__FERNET_KEY": OTHER}
 WHOLE = {"a": [BY_OLD, 5, None, {"b": BY_NEW}], BY_NEW: BY_NEW, "task": "m:f"}
 OPENED = {"a": [SECRET_OF_OLD, 5, None, {"b": SECRET_OF_NEW}], BY_NEW: SECRET_OF_NEW, "task": "m:f"}
-NO_TOKENS = ["fernet: my drink", "fernet:", "fernet:gAAAA", f" {BY_NEW}", f"{BY_NEW}\n", f"{BY_NEW}===", BY_NEW[7:]]
+NO_TOKENS = ["fernet: my drink", "fernet:", "fernet:gAAAA", BY_NEW[7:]]
+IN_TEXTS = [f" {BY_NEW}", f"postgresql://u:{BY_NEW}@h?token={BY_NEW}", f"{BY_NEW}==="]
+FOUND_IN_TEXTS = [f" {SECRET_OF_NEW}", f"postgresql://u:{SECRET_OF_NEW}@h?token={SECRET_OF_NEW}", f"{SECRET_OF_NEW}="]
+# What PyAPI stores: secrets in their place, and what is no text as JSON in a token.
+SEALED: dict[str, Any] = {
+    "source": "postgresql://etl:p@ss@h/db?sslpassword=q",
+    "password": "新 sesame",
+    "service_account": {"key": ["k", 4711], "none": None},
+    "pin_secret": 4711,
+    "tokens": [],
+    "secret": None,
+    "command": "curl -H 'Authorization: Bearer abcdefghijklmnop1'",
+    "steps": [{"token": "t", "table": "orders"}],
+}
+SECRETS_OF_SEALED = ["4711", "4711", "abcdefghijklmnop1", "k", "p@ss", "q", "t", "新 sesame"]
 DECRYPTIONS: dict[str, dict[str, Any]] = {
     "two keys": {"decrypt": WHOLE, "environ": BOTH},
     "Airflow's keys": {"decrypt": [BY_NEW, BY_OLD], "environ": {"AIRFLOW__CORE__FERNET_KEY": f"{NEW},{OLD}"}},
     "a text": {"decrypt": BY_NEW, "environ": BOTH},
+    "in texts": {"decrypt": IN_TEXTS, "environ": BOTH},
+    "sealed by PyAPI": {"decrypt": Sealer([OLD]).seal(SEALED), "environ": BOTH},
     "deep": {"decrypt": {"a": BY_NEW}, "environ": BOTH, "levels": 3000},
     "no tokens": {"decrypt": NO_TOKENS, "environ": {}},
     "no key": {"decrypt": WHOLE, "environ": {}},
@@ -141,6 +158,8 @@ def opened(answers: list[Any]) -> dict[str, Any]:
         ("two keys", OPENED),
         ("Airflow's keys", [SECRET_OF_NEW, SECRET_OF_OLD]),
         ("a text", SECRET_OF_NEW),
+        ("in texts", FOUND_IN_TEXTS),
+        ("sealed by PyAPI", SEALED),
         ("deep", {"a": SECRET_OF_NEW}),
         ("no tokens", NO_TOKENS),
     ],
@@ -152,6 +171,7 @@ def test_a_config_is_decrypted(opened: dict[str, Any], name: str, expected: Any)
 
 def test_what_was_decrypted_is_known(opened: dict[str, Any]) -> None:
     assert sorted(opened["two keys"][1]) == sorted([SECRET_OF_OLD, SECRET_OF_NEW, SECRET_OF_NEW])
+    assert sorted(opened["sealed by PyAPI"][1]) == SECRETS_OF_SEALED
 
 
 @pytest.mark.parametrize(

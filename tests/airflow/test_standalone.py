@@ -1,5 +1,6 @@
 """`pyapi standalone`: one command brings everything, and takes everything away again."""
 
+import asyncio
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 
@@ -29,7 +31,7 @@ TASK = """
 import subprocess, time
 
 def sleep(config, context):
-    subprocess.Popen(["sleep", "987"], start_new_session=True)
+    subprocess.Popen(["sleep", config["secret"]], start_new_session=True)
     time.sleep(987)
 """
 
@@ -107,7 +109,12 @@ class Running:
 
     def new_dag(self, name: str) -> dict[str, Any]:
         """What Airflow knows of a record that has just been written."""
-        record = {"name": name, "status": "active", "config": {"schedule": None, "task": "slow_tasks:sleep"}}
+        record: dict[str, Any] = {
+            "name": name,
+            "status": "active",
+            "config": {"schedule": None, "task": "slow_tasks:sleep"},
+        }
+        record["config"]["secret"] = "987"
         record_id = self.pyapi.post("/api/data/", json=record).raise_for_status().json()["id"]
         dag: dict[str, Any] = wait_for(lambda: self._dag(record_id), 60, lambda: self.output)
         return dag
@@ -147,6 +154,7 @@ class Story:
     health: int = 0
     beside: str = ""
     dags: list[str] = field(default_factory=list)
+    stored_secrets: set[str] = field(default_factory=set)
     is_processor_new: bool = False
     seconds_after_kill: float = 0
     banner: str = ""
@@ -185,6 +193,7 @@ def begin(story: Story, running: Running) -> None:
     assert killed is not None
     os.kill(killed, signal.SIGKILL)
     story.dags = [dag["dag_display_name"], running.new_dag("after the death")["dag_display_name"]]
+    story.stored_secrets = asyncio.run(stored_secrets(story.first["database_url"]))
     story.is_processor_new = running.component(b"dag-processor") not in {None, killed}
     running.run_task(dag)
     running.process.kill()
@@ -192,6 +201,14 @@ def begin(story: Story, running: Running) -> None:
     told = time.monotonic()
     wait_for(lambda: not processes_of(running.folder), 60, lambda: str(processes_of(running.folder)))
     story.seconds_after_kill = time.monotonic() - told
+
+
+async def stored_secrets(database_url: str) -> set[str]:
+    """What the table holds of them, without what differs."""
+    connection = await asyncpg.connect(database_url.replace("+asyncpg", ""))
+    found = await connection.fetch("SELECT left(config ->> 'secret', 12) FROM pyapi_data_records")
+    await connection.close()
+    return {row[0] for row in found}
 
 
 def end(story: Story, running: Running) -> None:
@@ -225,6 +242,11 @@ def test_a_second_one_beside_it_is_refused(story: Story) -> None:
 
 def test_a_record_is_a_dag_also_after_the_death_of_the_dag_processor(story: Story) -> None:
     assert (story.dags, story.is_processor_new) == (["每日資料同步", "after the death"], True)
+
+
+def test_secrets_are_stored_encrypted_and_a_task_gets_them(story: Story) -> None:
+    """That it sleeps for so many seconds is a secret here; without it none of the other tests would have a task."""
+    assert story.stored_secrets == {"fernet:gAAAA"}
 
 
 def test_whatever_a_killed_one_has_started_ends_by_itself(story: Story) -> None:

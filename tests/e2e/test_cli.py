@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from pyapi.db.migrations import head_revision
@@ -44,6 +45,9 @@ COMMANDS = [
     ("config", "check"),
     ("config", "example"),
     ("secret", "generate"),
+    ("secrets", "generate-key"),
+    ("secrets", "encrypt"),
+    ("secrets", "rotate"),
     ("openapi", "export"),
 ]
 
@@ -60,6 +64,30 @@ def test_a_secret_is_random_and_good_for_production(tmp_path: Path) -> None:
     key = pyapi(tmp_path, "secret", "generate").output.strip()
     settings = {"SECRET_KEY": key, "PYAPI_ENVIRONMENT": "production", "DATABASE_URL": "mysql://h/d"}
     assert "SECRET_KEY" not in pyapi(tmp_path, "config", "check", settings=settings).said
+
+
+async def test_stored_secrets_are_encrypted_and_get_another_key(tmp_path: Path, settings: dict[str, str]) -> None:
+    connection = await asyncpg.connect(settings["DATABASE_URL"].replace("+asyncpg", ""))
+    insert = "INSERT INTO pyapi_data_records (name, config) VALUES ('x', '{\"password\": \"geheim\"}')"
+    await connection.execute(insert)
+    dump = "SELECT string_agg(r.config::text || s.state::text, '') FROM pyapi_data_records r, pyapi_data_revisions s"
+    old, new = (pyapi(tmp_path, "secrets", "generate-key").output.strip() for _ in range(2))
+    without = pyapi(tmp_path, "secrets", "encrypt", settings=settings)
+    encrypted = pyapi(tmp_path, "secrets", "encrypt", settings={**settings, "PYAPI_FERNET_KEYS": old})
+    sealed = str(await connection.fetchval(dump))
+    lost = pyapi(tmp_path, "secrets", "rotate", settings={**settings, "PYAPI_FERNET_KEYS": new})
+    rotated = pyapi(tmp_path, "secrets", "rotate", settings={**settings, "PYAPI_FERNET_KEYS": f"{new},{old}"})
+    again = pyapi(tmp_path, "secrets", "rotate", settings={**settings, "PYAPI_FERNET_KEYS": new})
+    await connection.close()
+    assert "geheim" not in sealed
+    assert without.refusal.startswith("PYAPI_FERNET_KEYS is missing: ")
+    assert (encrypted.status, encrypted.output, encrypted.error) == (
+        0,
+        "",
+        "pyapi_data_records: 1 of 1 rows, 1 changed\npyapi_data_revisions: 1 of 1 rows, 1 changed\n",
+    )
+    assert lost.refusal.splitlines()[-1].startswith("2 rows stay as they are: ")
+    assert [(done.status, done.error.count(" 1 changed")) for done in (rotated, again)] == [(0, 2), (0, 0)]
 
 
 async def test_a_database_is_checked_upgraded_and_checked(tmp_path: Path, empty_databases: NewDatabase) -> None:

@@ -1,4 +1,7 @@
-"""What must not start: production with unsafe settings, and any server without its database. One line says why."""
+"""What must not start: production with unsafe settings, and any server without its database. One line says why.
+
+And what starts with a warning.
+"""
 
 import json
 import secrets
@@ -11,7 +14,18 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL, make_url
 
-from tests.fixtures.servers import GUNICORN, PYAPI, UVICORN, WARM_PYAPI, Finished, OwnPostgres, free_port, run_command
+from tests.conftest import NewDatabase
+from tests.fixtures.servers import (
+    GUNICORN,
+    PYAPI,
+    UVICORN,
+    WARM_PYAPI,
+    Finished,
+    OwnPostgres,
+    StartServer,
+    free_port,
+    run_command,
+)
 
 pytestmark = pytest.mark.usefixtures("warm_interpreter")
 
@@ -231,3 +245,19 @@ def test_neither_traceback_nor_password_is_shown(attempts: Attempts, secret: str
     text = {"Traceback": "Traceback", "wrong password": wrong, "right password": right}[secret]
 
     assert [name for name, finished in attempts.commands.items() if text in finished.said] == []
+
+
+# --- what production can do without -----------------------------------------------------------------------------------
+
+FERNET_KEY = "OPCaHqFd1I1N3EocN9UCBEYlr5w9NpWDTEZKmJqE38s="
+
+
+@pytest.mark.parametrize(("keys", "warnings"), [("", 1), (FERNET_KEY, 0)])
+async def test_production_is_warned_once_when_it_cannot_encrypt_secrets(
+    new_database: NewDatabase, start_server: StartServer, keys: str, warnings: int
+) -> None:
+    settings = {"DATABASE_URL": await new_database(), "PYAPI_FERNET_KEYS": keys, "PYAPI_WORKERS_COUNT": "2"}
+    server = start_server(settings={**PRODUCTION, **settings})
+    found = [event for event in server.events if event["event"] == "settings.unsafe"]
+    assert len(found) == warnings
+    assert all(event["hint"].startswith("PYAPI_FERNET_KEYS is missing: ") for event in found)

@@ -8,6 +8,7 @@ import pytest
 
 from pyapi.exceptions import AirflowUnavailable
 from pyapi.services.run_log import CUT_OFF, LogMasker, as_line
+from pyapi.utils.sealing import Sealer
 
 CONFIG = {
     "source": "postgresql://etl:p%40ss-word@host/db",
@@ -20,7 +21,7 @@ LONGER = {"password": "tok-123456-and-more"}
 
 
 def masked(text: str, *configs: Any) -> str:
-    return str(LogMasker(configs or (CONFIG,)).mask({"event": text})["event"])
+    return str(LogMasker(configs or (CONFIG,), sealer=Sealer()).mask({"event": text})["event"])
 
 
 @pytest.mark.parametrize(
@@ -60,7 +61,7 @@ def test_configs_without_secrets_hide_nothing(config: Any) -> None:
 def test_all_of_an_entry_is_masked() -> None:
     entry = {"event": "x", "extra": {"list": ["tok-123456"]}, "error_detail": [{"exc_value": "p@ss-word"}], "n": 1}
     hidden = {"event": "x", "extra": {"list": ["***"]}, "error_detail": [{"exc_value": "***"}], "n": 1}
-    assert LogMasker([CONFIG]).mask(entry) == hidden
+    assert LogMasker([CONFIG], sealer=Sealer()).mask(entry) == hidden
 
 
 async def lines(*found: str, breaks_off: bool = False) -> AsyncIterator[str]:
@@ -71,7 +72,7 @@ async def lines(*found: str, breaks_off: bool = False) -> AsyncIterator[str]:
 
 
 async def entries(*found: str, breaks_off: bool = False) -> list[dict[str, Any]]:
-    return [entry async for entry in LogMasker([CONFIG]).entries(lines(*found, breaks_off=breaks_off))]
+    return [entry async for entry in LogMasker([CONFIG], sealer=Sealer()).entries(lines(*found, breaks_off=breaks_off))]
 
 
 async def test_lines_are_read_as_json() -> None:
@@ -88,7 +89,7 @@ async def test_lines_that_are_no_objects_are_masked() -> None:
 
 
 async def test_secrets_that_json_has_escaped_are_hidden() -> None:
-    masker = LogMasker([{"password": "密碼-2026"}])
+    masker = LogMasker([{"password": "密碼-2026"}], sealer=Sealer())
     found = [entry async for entry in masker.entries(lines(json.dumps({"event": "用 密碼-2026"})))]
     assert found == [{"event": "用 ***"}]
 

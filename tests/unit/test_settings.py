@@ -18,6 +18,8 @@ from pyapi.web.application import get_app
 ENV_EXAMPLE = Path(__file__).parents[2] / ".env.example"
 URL = "postgresql+asyncpg://airflow:airflow@localhost:5432/airflow"
 GOOD_KEY = "Zk3v-9sQhW1xT7uB_eYc5LrJ0aMfPdG8iNoK2wRt"
+FERNET_KEY = "OPCaHqFd1I1N3EocN9UCBEYlr5w9NpWDTEZKmJqE38s="
+OTHER_FERNET_KEY = "3vyXqGhVnSyQ4x6Z0aSxkq0T0uQ2mJr9oG0d1nE7Y5A="
 
 # (variable, text, field, value); the first ten are the seed's.
 EFFECTS = [
@@ -42,6 +44,8 @@ EFFECTS = [
         ("https://a.example", "https://b.example"),
     ),
     ("SECRET_KEY_PREVIOUS", GOOD_KEY, "secret_key_previous", SecretStr(GOOD_KEY)),
+    ("PYAPI_FERNET_KEYS", f"{FERNET_KEY},{FERNET_KEY}", "fernet_keys", SecretStr(f"{FERNET_KEY},{FERNET_KEY}")),
+    ("AIRFLOW__CORE__FERNET_KEY", FERNET_KEY, "airflow__core__fernet_key", SecretStr(FERNET_KEY)),
     ("PYAPI_DOCS_ENABLED", "false", "docs_enabled", False),
     ("PYAPI_METRICS_ENABLED", "false", "metrics_enabled", False),
     ("PYAPI_FORWARDED_ALLOW_IPS", "10.0.0.1,10.0.0.2", "forwarded_allow_ips", "10.0.0.1,10.0.0.2"),
@@ -71,6 +75,9 @@ UNACCEPTABLE = [
     ("PYAPI_ACCESS_TOKEN_EXPIRE_MINUTES", "1441"),
     ("PYAPI_REFRESH_TOKEN_EXPIRE_DAYS", "hunter2"),
     ("PYAPI_REFRESH_TOKEN_EXPIRE_DAYS", "0"),
+    ("PYAPI_FERNET_KEYS", "hunter2"),
+    ("PYAPI_FERNET_KEYS", f"{FERNET_KEY},hunter2"),
+    ("PYAPI_FERNET_KEYS", f"{FERNET_KEY[:-4]}hunter2="),
     ("PYAPI_ANONYMOUS_READ", "hunter2"),
     ("PYAPI_METRICS_ENABLED", "hunter2"),
     ("PYAPI_DOCS_ENABLED", "hunter2"),
@@ -210,7 +217,40 @@ def test_names_that_only_look_like_settings_are_found() -> None:
     assert unknown_variables(names) == ["PYAPI_DATABASE_URL", "PYAPI_WORKERS", "pyapi_prot"]
 
 
+@pytest.mark.parametrize(
+    ("own", "airflow", "keys"),
+    [
+        (None, None, ()),
+        ("", f" {FERNET_KEY} ,", (FERNET_KEY,)),
+        (f"{OTHER_FERNET_KEY}, {FERNET_KEY}", FERNET_KEY, (OTHER_FERNET_KEY, FERNET_KEY)),
+        (None, f"geheim,{FERNET_KEY}", (FERNET_KEY,)),
+    ],
+)
+def test_secrets_are_sealed_with_the_own_keys_or_with_those_of_airflow(
+    monkeypatch: pytest.MonkeyPatch, own: str | None, airflow: str | None, keys: tuple[str, ...]
+) -> None:
+    in_environment(monkeypatch, {"PYAPI_FERNET_KEYS": own, "AIRFLOW__CORE__FERNET_KEY": airflow})
+    assert Settings.load().sealing_keys() == keys
+
+
 # --- production ---
+
+
+@pytest.mark.parametrize(
+    ("differs", "warned"),
+    [
+        ({}, ["PYAPI_FERNET_KEYS"]),
+        ({"PYAPI_ENVIRONMENT": "dev"}, []),
+        ({"PYAPI_FERNET_KEYS": FERNET_KEY}, []),
+        ({"AIRFLOW__CORE__FERNET_KEY": FERNET_KEY}, []),
+        ({"AIRFLOW__CORE__FERNET_KEY": "geheim"}, ["PYAPI_FERNET_KEYS"]),
+    ],
+)
+def test_production_without_a_key_for_secrets_is_warned(
+    monkeypatch: pytest.MonkeyPatch, differs: dict[str, str | None], warned: list[str]
+) -> None:
+    in_environment(monkeypatch, {**PRODUCTION, **differs})
+    assert [text.partition(" ")[0] for text in Settings.load().warnings()] == warned
 
 
 def test_production_starts_with_safe_settings(monkeypatch: pytest.MonkeyPatch) -> None:
