@@ -57,6 +57,7 @@ async def lifespan(app: FastAPI, *, settings: Settings) -> AsyncIterator[None]:
         app.state.calendar_desk = CalendarDesk(calendar_threads, waiting=CALENDAR_QUEUE)
         app.state.tokens = token_policy(settings)
         app.state.anonymous_read = settings.anonymous_read
+        app.state.default_visibility = settings.default_visibility
         app.state.airflow = airflow = airflow_of(settings)
         try:
             # With places and a circuit of its own: whatever people ask of Airflow, it hears of their changes.
