@@ -133,7 +133,7 @@ def user_list(
     skip: Annotated[int, typer.Option(min=0)] = 0,
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
 ) -> None:
-    """List accounts, tab-separated: id, name, address, active, superuser, role."""
+    """List accounts, tab-separated: id, name, address, active, role."""
     page = with_users(lambda users, _: users.page(UserListParams(q=q, skip=skip, limit=limit)))
     for account in page.data:
         typer.echo(_line(account))
@@ -142,8 +142,8 @@ def user_list(
 
 
 def _line(account: UserRead) -> str:
-    marks = ("active" if account.is_active else "inactive", "superuser" if account.is_superuser else "user")
-    return "\t".join([str(account.id), account.username, account.email, *marks, account.role])
+    state = "active" if account.is_active else "inactive"
+    return "\t".join([str(account.id), account.username, account.email, state, account.role])
 
 
 @config.command("check")

@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Select, exists, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from pyapi.db.auth_models import AccessToken, LoginSession, User
 from pyapi.db.meta import contains
@@ -106,16 +107,12 @@ class UserLookup:
 
         One statement, which notes the use as well. Of many requests at once one does so, and no other waits for it.
         """
-        holds = (
-            AccessToken.digest == digest,
-            AccessToken.user_id == User.id,
-            AccessToken.expires_at > func.now(),
-            User.is_active,
-        )
-        is_old = or_(AccessToken.last_used_at.is_(None), AccessToken.last_used_at < func.now() - USE_IS_NOTED_EVERY)
-        to_note = select(AccessToken.id).where(*holds, is_old).with_for_update(skip_locked=True, of=AccessToken)
+        token = aliased(AccessToken)
+        holds = (token.digest == digest, token.expires_at > func.now(), token.user_id == User.id, User.is_active)
+        is_old = or_(token.last_used_at.is_(None), token.last_used_at < func.now() - USE_IS_NOTED_EVERY)
+        to_note = select(token.id).where(*holds, is_old).with_for_update(skip_locked=True, of=token)
         noted = update(AccessToken).where(AccessToken.id.in_(to_note)).values(last_used_at=func.now()).cte("noted")
-        statement = select(User, AccessToken.id, AccessToken.scopes).where(*holds).add_cte(noted)
+        statement = select(User, token.id, token.scopes).where(*holds).add_cte(noted)
         async with self._open_session() as session:
             row = (await session.execute(statement)).one_or_none()
         return TokenOwner._make(row) if row is not None else None

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from pyapi.enums import Environment, LogFormat
+from pyapi.enums import Environment, LogFormat, Visibility
 from pyapi.exceptions import ConfigurationError
 from pyapi.settings import Settings, render_env_example, unknown_variables, variable_name
 from pyapi.web.application import get_app
@@ -35,6 +35,7 @@ EFFECTS = [
     ("PYAPI_LOG_FORMAT", "json", "log_format", LogFormat.JSON),
     ("PYAPI_DATA_DIR", "a folder", "data_dir", Path("a folder")),
     ("PYAPI_ANONYMOUS_READ", "false", "anonymous_read", False),
+    ("PYAPI_DEFAULT_VISIBILITY", "private", "default_visibility", Visibility.PRIVATE),
     (
         "PYAPI_CORS_ORIGINS",
         "https://a.example, https://b.example,",
@@ -72,6 +73,7 @@ UNACCEPTABLE = [
     ("PYAPI_REFRESH_TOKEN_EXPIRE_DAYS", "hunter2"),
     ("PYAPI_REFRESH_TOKEN_EXPIRE_DAYS", "0"),
     ("PYAPI_ANONYMOUS_READ", "hunter2"),
+    ("PYAPI_DEFAULT_VISIBILITY", "hunter2"),
     ("PYAPI_METRICS_ENABLED", "hunter2"),
     ("PYAPI_DOCS_ENABLED", "hunter2"),
     ("PYAPI_GRACEFUL_TIMEOUT_SECONDS", "hunter2"),
