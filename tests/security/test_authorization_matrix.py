@@ -25,27 +25,27 @@ from tests.fixtures.application import PASSWORD, assert_problem, log_in
 # --- What is expected -------------------------------------------------------------------------------------------------
 
 # `{data_id}` is a private record of the owner, shared for reading with the reader, for writing with the writer and the
-# viewer; the last four columns are personal access tokens: three of the owner, with one scope each, and one of the
-# viewer with all scopes.
+# viewer; the last four columns are personal access tokens: three of the owner, with the scope data:read,
+# data:write and runs:write, and one of the viewer with all scopes.
 #
 # ok: a success. 401, 403, 404: this problem. scope: 403 insufficient_scope.
 OUTCOMES = """
-           nobody forged expired closed | viewer other reader writer owner admin | PAT:data:read PAT:data:write PAT:runs:write PAT:viewer
+           nobody forged expired closed | viewer other reader writer owner admin  |  T:reads T:writes  T:runs  T:viewer
 
-open         ok     ok     ok      ok   |  ok     ok     ok    ok     ok    ok   |      ok            ok             ok          ok
-session     401    401    401     401   |  ok     ok     ok    ok     ok    ok   |    scope         scope          scope       scope
-admin       401    401    401     401   |  403    403    403   403    403   ok   |    scope         scope          scope       scope
+open         ok     ok     ok      ok   |  ok     ok     ok    ok     ok    ok  |    ok       ok       ok       ok
+session     401    401    401     401   |  ok     ok     ok    ok     ok    ok  |   scope    scope    scope    scope
+admin       401    401    401     401   |  403    403    403   403    403   ok  |   scope    scope    scope    scope
 
-list         ok    401    401     401   |  ok     ok     ok    ok     ok    ok   |      ok          scope          scope         ok
-look        404    401    401     401   |  ok     404    ok    ok     ok    ok   |      ok          scope          scope         ok
-create      401    401    401     401   |  403    ok     ok    ok     ok    ok   |    scope           ok           scope        403
-change      401    401    401     401   |  403    404    403   ok     ok    ok   |    scope           ok           scope        403
-delete      401    401    401     401   |  403    404    403   403    ok    ok   |    scope           ok           scope        403
-see access  401    401    401     401   |  403    404    403   403    ok    ok   |      ok          scope          scope        403
+list         ok    401    401     401   |  ok     ok     ok    ok     ok    ok  |    ok      scope    scope     ok
+look        404    401    401     401   |  ok     404    ok    ok     ok    ok  |    ok      scope    scope     ok
+create      401    401    401     401   |  403    ok     ok    ok     ok    ok  |   scope     ok      scope     403
+change      401    401    401     401   |  403    404    403   ok     ok    ok  |   scope     ok      scope     403
+delete      401    401    401     401   |  403    404    403   403    ok    ok  |   scope     ok      scope     403
+see access  401    401    401     401   |  403    404    403   403    ok    ok  |    ok      scope    scope     403
 
-list runs   401    401    401     401   |  ok     ok     ok    ok     ok    ok   |      ok          scope          scope         ok
-look at run 401    401    401     401   |  ok     404    ok    ok     ok    ok   |      ok          scope          scope         ok
-run         401    401    401     401   |  403    404    403   ok     ok    ok   |    scope         scope            ok         403
+list runs   401    401    401     401   |  ok     ok     ok    ok     ok    ok  |    ok      scope    scope     ok
+look at run 401    401    401     401   |  ok     404    ok    ok     ok    ok  |    ok      scope    scope     ok
+run         401    401    401     401   |  403    404    403   ok     ok    ok  |   scope    scope     ok       403
 """
 
 RUN = "manual__1"
@@ -105,24 +105,24 @@ ROUTES: dict[str, tuple[str, Any]] = {
 
 # The same for records that need no grant. `dry` is PUT with ?dry_run=true.
 BY_VISIBILITY = """
-                nobody forged | viewer other owner admin | PAT:data:read PAT:data:write
+                nobody forged | viewer other owner admin  |  T:reads T:writes
 
-public look       ok    401   |   ok    ok    ok    ok   |      ok           scope
-public change    401    401   |  403   403    ok    ok   |    scope            ok
-public dry       401    401   |  403   403    ok    ok   |    scope            ok
-public delete    401    401   |  403   403    ok    ok   |    scope            ok
-public access    401    401   |  403   403    ok    ok   |      ok           scope
-public runs      401    401   |   ok    ok    ok    ok   |      ok           scope
-public run       401    401   |  403   403    ok    ok   |    scope          scope
-internal look    404    401   |   ok    ok    ok    ok   |      ok           scope
-internal change  401    401   |  403   403    ok    ok   |    scope            ok
-internal dry     401    401   |  403   403    ok    ok   |    scope            ok
-internal delete  401    401   |  403   403    ok    ok   |    scope            ok
-internal access  401    401   |  403   403    ok    ok   |      ok           scope
-internal runs    401    401   |   ok    ok    ok    ok   |      ok           scope
-internal run     401    401   |  403   403    ok    ok   |    scope          scope
-private look     404    401   |   ok   404    ok    ok   |      ok           scope
-private dry      401    401   |  403   404    ok    ok   |    scope            ok
+public look       ok    401   |   ok    ok    ok    ok  |    ok      scope
+public change    401    401   |  403   403    ok    ok  |   scope     ok
+public dry       401    401   |  403   403    ok    ok  |   scope     ok
+public delete    401    401   |  403   403    ok    ok  |   scope     ok
+public access    401    401   |  403   403    ok    ok  |    ok      scope
+public runs      401    401   |   ok    ok    ok    ok  |    ok      scope
+public run       401    401   |  403   403    ok    ok  |   scope    scope
+internal look    404    401   |   ok    ok    ok    ok  |    ok      scope
+internal change  401    401   |  403   403    ok    ok  |   scope     ok
+internal dry     401    401   |  403   403    ok    ok  |   scope     ok
+internal delete  401    401   |  403   403    ok    ok  |   scope     ok
+internal access  401    401   |  403   403    ok    ok  |    ok      scope
+internal runs    401    401   |   ok    ok    ok    ok  |    ok      scope
+internal run     401    401   |  403   403    ok    ok  |   scope    scope
+private look     404    401   |   ok   404    ok    ok  |    ok      scope
+private dry      401    401   |  403   404    ok    ok  |   scope     ok
 """
 REQUESTS: dict[str, tuple[str, str, Any]] = {
     "look": ("GET", "", None),
@@ -250,10 +250,10 @@ async def populated(app: FastAPI, world: World) -> World:
     grants = {"grants": [{"username": name, "permission": permission} for name, permission in given.items()]}
     path = f"/api/data/{world.records['private']}/access"
     (await world.client.put(path, json=grants, headers=world.headers["owner"])).raise_for_status()
-    for scope in ("data:read", "data:write", "runs:write"):
-        world.headers[f"PAT:{scope}"] = bearer((await world.make_token("owner", [scope]))["token"])
+    for name, scope in (("reads", "data:read"), ("writes", "data:write"), ("runs", "runs:write")):
+        world.headers[f"T:{name}"] = bearer((await world.make_token("owner", [scope]))["token"])
     all_scopes = await world.make_token("viewer", ["data:read", "data:write", "runs:write"])
-    world.headers["PAT:viewer"] = bearer(all_scopes["token"])
+    world.headers["T:viewer"] = bearer(all_scopes["token"])
     await by_sql(text("UPDATE pyapi_users SET role = 'viewer' WHERE id = :id"), {"id": ids["viewer"]})
     await by_sql(text("UPDATE pyapi_users SET is_active = false WHERE id = :id"), {"id": ids["closed"]})
     expired = app.state.tokens.signer.sign(
