@@ -25,6 +25,8 @@ from pyapi.db.engine import Database, create_engine, explain, is_unavailable
 from pyapi.db.migrations import compare_with_models, current_revision, prepare_schema, require_current
 from pyapi.db.secret_dao import Place, SecretDAO
 from pyapi.db.session_dao import SessionDAO
+from pyapi.db.token_dao import AccessTokenDAO
+from pyapi.enums import Role
 from pyapi.exceptions import ConfigurationError, DatabaseUnavailable, Problem, ValidationFailed
 from pyapi.log import configure_logging
 from pyapi.schemas.auth_schemas import RegisterRequest, UserListParams, UserRead
@@ -130,7 +132,14 @@ def user_reset_password(
     """Set a new password for somebody and end their sessions."""
     chosen = password or _ask_password()
     changed = with_users(lambda users, passwords: users.reset_password(username, chosen, passwords))
-    typer.echo(f"{changed.username} has a new password; all sessions ended.")
+    typer.echo(f"{changed.username} has a new password; all sessions and personal access tokens ended.")
+
+
+@user.command("set-role")
+def user_set_role(username: str, role: Role) -> None:
+    """Let an account do more or less: viewer, editor or admin."""
+    changed = with_users(lambda users, _: users.set_role(username, role))
+    typer.echo(f"{changed.username} is {changed.role} now.")
 
 
 @user.command("list")
@@ -139,7 +148,7 @@ def user_list(
     skip: Annotated[int, typer.Option(min=0)] = 0,
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
 ) -> None:
-    """List accounts, tab-separated: id, name, address, active, superuser."""
+    """List accounts, tab-separated: id, name, address, active, role."""
     page = with_users(lambda users, _: users.page(UserListParams(q=q, skip=skip, limit=limit)))
     for account in page.data:
         typer.echo(_line(account))
@@ -148,8 +157,8 @@ def user_list(
 
 
 def _line(account: UserRead) -> str:
-    marks = ("active" if account.is_active else "inactive", "superuser" if account.is_superuser else "user")
-    return "\t".join([str(account.id), account.username, account.email, *marks])
+    state = "active" if account.is_active else "inactive"
+    return "\t".join([str(account.id), account.username, account.email, state, account.role])
 
 
 @config.command("check")
@@ -306,7 +315,8 @@ def with_users(work: Callable[[UserService, PasswordService], Awaitable[T]]) -> 
 
 
 def _users(session: AsyncSession, database: Database) -> UserService:
-    return UserService(UserLookup(partial(transaction, database.reads)), UserDAO(session), SessionDAO(session))
+    lookup = UserLookup(partial(transaction, database.reads))
+    return UserService(lookup, UserDAO(session), SessionDAO(session), AccessTokenDAO(session))
 
 
 def _ask_password() -> str:

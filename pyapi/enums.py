@@ -12,6 +12,37 @@ class RecordStatus(StrEnum):
     COMPLETED = "completed"  # finished for good, not scheduled
 
 
+class Visibility(StrEnum):
+    """Who may see a data record, beside its owner and those it was shared with."""
+
+    PUBLIC = "public"  # everybody; without signing in, a summary
+    INTERNAL = "internal"  # everybody who is signed in
+    PRIVATE = "private"  # nobody else
+
+
+class Permission(StrEnum):
+    """What somebody may do with a record that was shared with them."""
+
+    READ = "read"  # see it and its runs
+    WRITE = "write"  # change and run it as well
+
+
+class Role(StrEnum):
+    """What an account may do."""
+
+    VIEWER = "viewer"  # reads
+    EDITOR = "editor"  # creates records, and changes its own
+    ADMIN = "admin"  # everything; the same as a superuser
+
+
+class Scope(StrEnum):
+    """What a personal access token may do of all that its owner may."""
+
+    DATA_READ = "data:read"  # records, runs, logs, the calendar
+    DATA_WRITE = "data:write"  # create, change, share and delete records
+    RUNS_WRITE = "runs:write"  # start and end runs and backfills
+
+
 class ChangeKind(StrEnum):
     """Why a revision of a data record exists."""
 

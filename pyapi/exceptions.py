@@ -11,6 +11,7 @@ PyAPIError
     │   └── InvalidToken            missing claims, expired, revoked, forged
     │       └── TokenReused         a used refresh token came back: its family ends
     ├── PermissionDenied            403
+    │   └── InsufficientScope       a personal access token that was not made for this
     ├── NotFound                    404
     ├── Conflict                    409
     │   ├── RecordNotActive         Airflow runs active records only
@@ -130,6 +131,24 @@ class PermissionDenied(Problem):
     code = "permission_denied"
     title = "Permission denied"
     default_detail = "Your account may not do this."
+
+
+class InsufficientScope(PermissionDenied):
+    """A personal access token that was not made for this (RFC 6750, 3.1); without a scope, no such token is."""
+
+    code = "insufficient_scope"
+    title = "Insufficient scope"
+    default_detail = "Personal access tokens cannot do this: sign in and send the access token of the session."
+
+    def __init__(self, scope: str | None = None) -> None:
+        super().__init__(f"This needs a personal access token with the scope '{scope}'." if scope else None)
+        self.scope = scope
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The challenge names the scope that is missing."""
+        scope = f', scope="{self.scope}"' if self.scope else ""
+        return {"WWW-Authenticate": f'Bearer error="insufficient_scope"{scope}'}
 
 
 class NotFound(Problem):

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from pyapi.enums import Environment, LogFormat
+from pyapi.enums import Environment, LogFormat, Visibility
 from pyapi.exceptions import ConfigurationError
 from pyapi.utils.auth import key_weakness
 
@@ -109,6 +109,10 @@ class Settings(BaseSettings):
     refresh_token_expire_days: int = Field(7, ge=1, le=365, description="Life of a session, however often refreshed.")
     anonymous_read: bool = Field(
         True, description="Let callers who are not signed in read summaries of records; false answers 401."
+    )
+    default_visibility: Visibility = Field(
+        Visibility.PUBLIC,
+        description="Of records made over the API that name none: public, internal (signed in) or private.",
     )
     cors_origins: CommaList = Field(
         (), description="Origins of browser frontends, separated by commas.", examples=["https://etl.example.com"]

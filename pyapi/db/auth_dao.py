@@ -2,16 +2,29 @@
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from datetime import timedelta
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, exists, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
-from pyapi.db.auth_models import LoginSession, User
+from pyapi.db.auth_models import AccessToken, LoginSession, User
 from pyapi.db.meta import contains
 from pyapi.exceptions import Conflict
+
+USE_IS_NOTED_EVERY: Final = timedelta(minutes=1)
+"""`last_used_at` of a personal access token is written no more often: most reads stay reads."""
+
+
+class TokenOwner(NamedTuple):
+    """A personal access token that holds, and whose it is."""
+
+    user: User
+    token_id: int
+    scopes: list[str]
 
 
 class UserDAO:
@@ -88,6 +101,21 @@ class UserLookup:
             LoginSession.expires_at > func.now(),
         )
         return await self._one(User.id == user_id, User.is_active.is_(True), alive)
+
+    async def by_access_token(self, digest: str) -> TokenOwner | None:
+        """The user behind a personal access token, as long as the token holds and the account is open.
+
+        One statement, which notes the use as well. Of many requests at once one does so, and no other waits for it.
+        """
+        token = aliased(AccessToken)
+        holds = (token.digest == digest, token.expires_at > func.now(), token.user_id == User.id, User.is_active)
+        is_old = or_(token.last_used_at.is_(None), token.last_used_at < func.now() - USE_IS_NOTED_EVERY)
+        to_note = select(token.id).where(*holds, is_old).with_for_update(skip_locked=True, of=token)
+        noted = update(AccessToken).where(AccessToken.id.in_(to_note)).values(last_used_at=func.now()).cte("noted")
+        statement = select(User, token.id, token.scopes).where(*holds).add_cte(noted)
+        async with self._open_session() as session:
+            row = (await session.execute(statement)).one_or_none()
+        return TokenOwner._make(row) if row is not None else None
 
     async def _one(self, *conditions: ColumnElement[bool]) -> User | None:
         async with self._open_session() as session:

@@ -3,10 +3,14 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import DateTime, ForeignKey, Index, String, func, text
+from sqlalchemy import CheckConstraint, DateTime, ForeignKey, Index, String, func, text
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 from pyapi.db.meta import Base
+from pyapi.enums import Role, Scope
+
+_SCOPES = ", ".join(f"'{scope}'" for scope in Scope)
 
 
 class User(Base):
@@ -14,6 +18,7 @@ class User(Base):
 
     __tablename__ = "pyapi_users"
     __table_args__ = (
+        CheckConstraint("role IN ('viewer', 'editor')", name="role"),
         Index("uq_pyapi_users_username_lower", func.lower(text("username")), unique=True),
         Index("uq_pyapi_users_email_lower", func.lower(text("email")), unique=True),
     )
@@ -25,8 +30,14 @@ class User(Base):
     hashed_password: Mapped[str] = mapped_column(String(255))
     is_active: Mapped[bool] = mapped_column(server_default=text("true"))
     is_superuser: Mapped[bool] = mapped_column(server_default=text("false"))
+    role_below_superuser: Mapped[str] = mapped_column("role", String(20), server_default=text("'editor'"))
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
     last_login_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+
+    @property
+    def role(self) -> Role:
+        """What the account may do: a superuser is an admin, whatever the column `role` says."""
+        return Role.ADMIN if self.is_superuser else Role(self.role_below_superuser)
 
 
 class LoginSession(Base):
@@ -62,3 +73,21 @@ class RefreshToken(Base):
     user_agent: Mapped[str | None] = mapped_column(String(512))
     address: Mapped[str | None] = mapped_column(String(45), doc="IP address of the client.")
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+
+
+class AccessToken(Base):
+    """One personal access token: a program signs in with it as its owner, within its scopes."""
+
+    __tablename__ = "pyapi_access_tokens"
+    __table_args__ = (
+        CheckConstraint(f"cardinality(scopes) > 0 AND scopes <@ ARRAY[{_SCOPES}]::varchar[]", name="scopes"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("pyapi_users.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str] = mapped_column(String(100))
+    digest: Mapped[str] = mapped_column(String(64), unique=True, doc="SHA-256 of the token, hexadecimal.")
+    scopes: Mapped[list[str]] = mapped_column(ARRAY(String(20)))
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+    expires_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    last_used_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True), doc="Exact to a minute.")

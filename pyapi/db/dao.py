@@ -23,9 +23,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from pyapi.db.audience import Audience
 from pyapi.db.meta import contains
 from pyapi.db.models import SORTED_NEXT_RUN, DataRecord
-from pyapi.enums import RecordStatus
+from pyapi.enums import RecordStatus, Visibility
 
 NO_RUN: Final = datetime.max.replace(tzinfo=UTC)
 """What asyncpg sends as `infinity`."""
@@ -40,6 +41,7 @@ class RecordRow(NamedTuple):
     config: Any
     status: str
     owner_id: int | None
+    visibility: str
     revision: int
     created_at: datetime
     updated_at: datetime
@@ -57,6 +59,7 @@ class RecordFilter:
     status: RecordStatus | None = None
     q: str | None = None
     owner_id: int | None = None
+    visibility: Visibility | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
     updated_after: datetime | None = None
@@ -73,6 +76,8 @@ class RecordFilter:
             found.append(or_(contains(DataRecord.name, self.q), contains(DataRecord.description, self.q)))
         if self.owner_id is not None:
             found.append(DataRecord.owner_id == self.owner_id)
+        if self.visibility is not None:
+            found.append(DataRecord.visibility == self.visibility.value)
         for column, after, before in (
             (DataRecord.created_at, self.created_after, self.created_before),
             (DataRecord.updated_at, self.updated_after, self.updated_before),
@@ -121,10 +126,11 @@ _COLUMNS = tuple(getattr(DataRecord, field, _SEEN_IN_AIRFLOW) for field in Recor
 
 
 class DataRecordDAO:
-    """Rows of `pyapi_data_records`. The triggers of the table write its revisions."""
+    """Rows of `pyapi_data_records` that `audience` may see. The triggers of the table write its revisions."""
 
-    def __init__(self, session: AsyncSession) -> None:
+    def __init__(self, session: AsyncSession, audience: Audience) -> None:
         self._session = session
+        self._audience = audience
 
     async def act_as(self, *, user_id: int, username: str) -> None:
         """Say who makes the changes of this transaction; the triggers write it beside each revision.
@@ -146,11 +152,17 @@ class DataRecordDAO:
 
     async def get(self, record_id: int) -> RecordRow | None:
         """A record by id."""
-        return await self._one(select(*_COLUMNS).where(DataRecord.id == record_id))
+        return await self._one(select(*_COLUMNS).where(DataRecord.id == record_id, self._audience.sees()))
 
     async def lock(self, record_id: int) -> RecordRow | None:
         """A record by id; nobody else can change it until the transaction ends."""
-        return await self._one(select(*_COLUMNS).where(DataRecord.id == record_id).with_for_update())
+        statement = select(*_COLUMNS).where(DataRecord.id == record_id, self._audience.sees())
+        return await self._one(statement.with_for_update())
+
+    async def is_writable(self, record_id: int) -> bool:
+        """Whether the audience may change a locked record. A statement of its own: a lock may have been waited for."""
+        statement = select(DataRecord.id).where(DataRecord.id == record_id, self._audience.writes())
+        return await self._session.scalar(statement) is not None
 
     async def _one(self, statement: Select[Any]) -> RecordRow | None:
         row = (await self._session.execute(statement)).one_or_none()
@@ -169,7 +181,7 @@ class DataRecordDAO:
 
     async def count(self, wanted: RecordFilter) -> int:
         """How many records match."""
-        statement = select(func.count()).select_from(DataRecord).where(*wanted.conditions())
+        statement = select(func.count()).select_from(DataRecord).where(self._audience.sees(), *wanted.conditions())
         return (await self._session.scalar(statement)) or 0
 
     async def page(
@@ -182,7 +194,7 @@ class DataRecordDAO:
         after: Sequence[Any] | None = None,
     ) -> list[RecordRow]:
         """Records that match, in `order` (whose last key is the id), from `skip` on, or behind the values `after`."""
-        statement = select(*_COLUMNS).where(*wanted.conditions())
+        statement = select(*_COLUMNS).where(self._audience.sees(), *wanted.conditions())
         if after is not None:
             statement = statement.where(_behind(order, after))
         keys = (key.expression.desc() if key.descending else key.expression.asc() for key in order)

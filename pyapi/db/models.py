@@ -20,9 +20,11 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from pyapi.db.meta import Base
-from pyapi.enums import RecordStatus
+from pyapi.enums import Permission, RecordStatus, Visibility
 
 _STATUSES = ", ".join(f"'{status}'" for status in RecordStatus)
+_VISIBILITIES = ", ".join(f"'{visibility}'" for visibility in Visibility)
+_PERMISSIONS = ", ".join(f"'{permission}'" for permission in Permission)
 _IN_OUR_ERA = "{0} >= '0001-01-01 00:00:00+00' AND {0} < '10000-01-01 00:00:00+00'"
 
 
@@ -38,6 +40,7 @@ class DataRecord(Base):
     __tablename__ = "pyapi_data_records"
     __table_args__ = (
         CheckConstraint(f"status IN ({_STATUSES})", name="status"),
+        CheckConstraint(f"visibility IN ({_VISIBILITIES})", name="visibility"),
         # PostgreSQL knows infinity, 4713 BC and the year 20000; the clients of the API do not.
         CheckConstraint(_IN_OUR_ERA.format("created_at"), name="created_at"),
         CheckConstraint(_IN_OUR_ERA.format("updated_at"), name="updated_at"),
@@ -56,6 +59,7 @@ class DataRecord(Base):
     config: Mapped[Any] = mapped_column(JSONB(none_as_null=True), nullable=True)
     status: Mapped[str] = mapped_column(String(50), server_default=text("'active'"))
     owner_id: Mapped[int | None] = mapped_column(ForeignKey("pyapi_users.id", ondelete="SET NULL"), index=True)
+    visibility: Mapped[str] = mapped_column(String(20), server_default=text("'public'"))
     revision: Mapped[int] = mapped_column(server_default=text("1"))
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
@@ -65,6 +69,25 @@ class DataRecord(Base):
     next_run_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True), doc="NULL: no run is known to come.")
     schedule_summary: Mapped[dict[str, Any] | None] = mapped_column(
         JSONB(none_as_null=True), doc="See `pyapi.services.schedule_service.summary_of`; NULL when nobody read the row."
+    )
+
+
+class DataGrant(Base):
+    """One record that its owner has shared with one user. It is no part of a revision."""
+
+    __tablename__ = "pyapi_data_grants"
+    __table_args__ = (CheckConstraint(f"permission IN ({_PERMISSIONS})", name="permission"),)
+
+    record_id: Mapped[int] = mapped_column(
+        ForeignKey("pyapi_data_records.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    user_id: Mapped[int] = mapped_column(
+        ForeignKey("pyapi_users.id", ondelete="CASCADE"), primary_key=True, autoincrement=False, index=True
+    )
+    permission: Mapped[str] = mapped_column(String(20))
+    granted_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+    granted_by: Mapped[int | None] = mapped_column(
+        ForeignKey("pyapi_users.id", ondelete="SET NULL"), index=True, doc="NULL when that user is gone."
     )
 
 

@@ -8,6 +8,7 @@ from sqlalchemy import false, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from pyapi.db.airflow_models import AirflowDag
+from pyapi.db.audience import Audience
 from pyapi.db.models import DataRecord, DataRevision
 
 
@@ -22,6 +23,8 @@ class RunnableRow(NamedTuple):
     updated_at: datetime
     is_current: bool
     """Airflow was seen to have this revision; false says nothing."""
+    is_writable: bool
+    """The audience may start and end its runs."""
 
 
 _REVISIONS_AT = text("""
@@ -33,26 +36,27 @@ _REVISIONS_AT = text("""
 
 
 class RunDAO:
-    """Records and their revisions, to be read."""
+    """Records that `audience` may see, and their revisions, to be read."""
 
-    def __init__(self, session: AsyncSession) -> None:
+    def __init__(self, session: AsyncSession, audience: Audience) -> None:
         self._session = session
+        self._audience = audience
 
     async def record(self, record_id: int) -> RunnableRow | None:
         """A record by id."""
-        columns = [getattr(DataRecord, field) for field in RunnableRow._fields[:-1]]
+        columns = [getattr(DataRecord, field) for field in RunnableRow._fields[:-2]]
         is_current = func.coalesce((AirflowDag.revision == DataRecord.revision) & ~AirflowDag.is_stale, false())
         statement = (
-            select(*columns, is_current)
+            select(*columns, is_current, func.coalesce(self._audience.writes(), false()))
             .join_from(DataRecord, AirflowDag, AirflowDag.record_id == DataRecord.id, isouter=True)
-            .where(DataRecord.id == record_id)
+            .where(DataRecord.id == record_id, self._audience.sees())
         )
         row = (await self._session.execute(statement)).one_or_none()
         return RunnableRow._make(row) if row is not None else None
 
     async def names(self, record_ids: Collection[int]) -> dict[int, str]:
-        """The names of records; those that are gone have none."""
-        statement = select(DataRecord.id, DataRecord.name).where(DataRecord.id.in_(record_ids))
+        """The names of records; those that are gone, or that may not be seen, have none."""
+        statement = select(DataRecord.id, DataRecord.name).where(DataRecord.id.in_(record_ids), self._audience.sees())
         return {row.id: row.name for row in await self._session.execute(statement)}
 
     async def revisions_at(self, wanted: Collection[tuple[int, int]]) -> dict[tuple[int, int], int | None]:
@@ -65,7 +69,8 @@ class RunDAO:
 
     async def configs(self, record_id: int, *, version: int | None) -> list[Any]:
         """The config that a record has, and the one it had when the change counter stood at `version`."""
-        found = list(await self._session.scalars(select(DataRecord.config).where(DataRecord.id == record_id)))
+        current = select(DataRecord.config).where(DataRecord.id == record_id, self._audience.sees())
+        found = list(await self._session.scalars(current))
         if version is not None:
             statement = (
                 select(DataRevision.state["config"])

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, func, or_, select, text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import ColumnElement, Integer, bindparam, func, or_, select, text, union
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from pyapi.db.models import SORTED_NEXT_RUN, DataRecord
-from pyapi.enums import RecordStatus
+from pyapi.db.audience import Audience
+from pyapi.db.models import SORTED_NEXT_RUN, DataGrant, DataRecord
+from pyapi.enums import RecordStatus, Visibility
 
 
 class DueRow(NamedTuple):
@@ -29,6 +30,15 @@ class ActiveRow(NamedTuple):
     name: str
     config: Any
     scheduled_since: datetime
+
+
+class View(NamedTuple):
+    """What somebody sees when the change counter stands at a number. Equal views show the same records."""
+
+    changes: int
+    visibilities: tuple[Visibility, ...]
+    own_ids: tuple[int, ...]
+    """Beside these: private records that are theirs, and all that were shared with them."""
 
 
 class Derived(NamedTuple):
@@ -103,11 +113,33 @@ class ScheduleDAO:
         due: datetime | None = await self._session.scalar(statement)
         return due
 
-    async def active(self) -> list[ActiveRow]:
-        """All active records that have a config."""
+    async def view(self, audience: Audience) -> View:
+        """What an audience sees now."""
+        owned = select(DataRecord.id).where(
+            DataRecord.owner_id == audience.user_id, DataRecord.visibility == Visibility.PRIVATE.value
+        )
+        granted = select(DataGrant.record_id).where(DataGrant.user_id == audience.user_id)
+        own = union(owned, granted).subquery()
+        own_ids = select(func.array_agg(own.c.id)).scalar_subquery()
+        needs_ids = audience.user_id is not None and not audience.is_admin
+        columns = [func.pyapi_change_counter(), *([own_ids] if needs_ids else [])]
+        row = (await self._session.execute(select(*columns))).one()
+        found = (row[1] if needs_ids else None) or ()
+        return View(row[0], audience.visibilities, tuple(sorted(found)))
+
+    async def active(self, view: View) -> list[ActiveRow]:
+        """All active records of a view that have a config.
+
+        Who sees what is not asked again: whatever is shared meanwhile, equal views get the same, and can share it.
+        """
+        own_ids = bindparam("own_ids", list(view.own_ids), ARRAY(Integer))
         statement = (
             select(DataRecord.id, DataRecord.name, _RULE, DataRecord.scheduled_since)
-            .where(DataRecord.status == RecordStatus.ACTIVE.value, DataRecord.config.is_not(None))
+            .where(
+                DataRecord.status == RecordStatus.ACTIVE.value,
+                DataRecord.config.is_not(None),
+                or_(DataRecord.visibility.in_(view.visibilities), DataRecord.id == func.any(own_ids)),
+            )
             .order_by(DataRecord.id)
         )
         return [ActiveRow._make(row) for row in await self._session.execute(statement)]

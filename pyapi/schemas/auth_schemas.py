@@ -4,8 +4,9 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import MISSING, BaseModel, ConfigDict, Field, StrictBool, StringConstraints
+from pydantic import MISSING, BaseModel, ConfigDict, Field, StrictBool, StringConstraints, model_validator
 
+from pyapi.enums import Role
 from pyapi.schemas.fields import Email, Limit, Name, RequestBody, SearchWords, Skip, Text
 
 Username = Annotated[
@@ -113,12 +114,20 @@ class ChangePasswordRequest(RequestBody):
 class UpdateUserRequest(RequestBody):
     """What a superuser may change about an account; fields that are not sent stay."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"full_name": "王小明", "is_active": False}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{"full_name": "王小明", "role": "viewer"}]})
 
     is_active: StrictBool | MISSING = MISSING
     is_superuser: StrictBool | MISSING = MISSING
+    role: Role | MISSING = Field(MISSING, description="`admin` is the same as `is_superuser`.")
     full_name: Name | None | MISSING = MISSING
     email: Email | MISSING = MISSING
+
+    @model_validator(mode="after")
+    def _of_one_mind(self) -> "UpdateUserRequest":
+        sent = self.model_fields_set
+        if {"role", "is_superuser"} <= sent and self.is_superuser is not (self.role is Role.ADMIN):
+            raise ValueError("send `role` or `is_superuser`: together they contradict each other")
+        return self
 
     def changes(self) -> dict[str, Any]:
         """Only what was sent."""
@@ -146,6 +155,7 @@ class UserRead(BaseModel):
     full_name: str | None
     is_active: bool
     is_superuser: bool
+    role: Role = Field(description="viewer: reads; editor: creates, and changes its own; admin: a superuser.")
     created_at: datetime
     last_login_at: datetime | None
 
@@ -173,6 +183,12 @@ class SessionsEnded(BaseModel):
 
     message: str
     ended_sessions: int
+
+
+class TokensRevoked(SessionsEnded):
+    """How many sessions and personal access tokens ended just now."""
+
+    revoked_tokens: int
 
 
 class SessionRead(BaseModel):

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import MISSING, AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
-from pyapi.enums import RecordStatus
+from pyapi.enums import RecordStatus, Visibility
+from pyapi.schemas.access_schemas import VISIBILITY
 from pyapi.schemas.deployment_schemas import DeploymentFields
 from pyapi.schemas.fields import Config, Id, Limit, Name, RequestBody, SearchWords, Skip, Text, UtcTime
 from pyapi.schemas.schedule_schemas import RunTime, ScheduleFields
@@ -68,6 +69,7 @@ class DataCreate(RequestBody):
     description: Text | None = None
     config: Config | None = None
     status: RecordStatus = RecordStatus.ACTIVE
+    visibility: Visibility | MISSING = Field(MISSING, description=f"{VISIBILITY} PYAPI_DEFAULT_VISIBILITY by default.")
 
 
 class DataUpdate(RequestBody):
@@ -79,6 +81,7 @@ class DataUpdate(RequestBody):
     description: Text | None | MISSING = MISSING
     config: Config | None | MISSING = MISSING
     status: RecordStatus | MISSING = MISSING
+    visibility: Visibility | MISSING = Field(MISSING, description=f"{VISIBILITY} Only its owner changes it.")
 
     def changes(self) -> dict[str, Any]:
         """Only what was sent."""
@@ -93,6 +96,7 @@ class DataListParams(BaseModel):
     skip: Skip = 0
     limit: Limit = 10
     status: RecordStatus | None = None
+    visibility: Visibility | None = None
     q: SearchWords | None = Field(None, description="Part of the name or of the description.")
     owner_id: Id | None = Field(None, description="Creator of the record; for signed-in callers.")
     created_after: UtcTime | None = None
@@ -139,6 +143,7 @@ class RecordFields(BaseModel):
     config: Any = Field(description="The job; credentials are masked.", examples=[_EXAMPLE_CONFIG])
     status: str
     owner_id: int | None
+    visibility: str = Field(description=VISIBILITY)
     revision: int = Field(description="Counts the saved states of this record, from 1.")
     created_at: datetime
     updated_at: datetime

@@ -11,6 +11,7 @@ import structlog
 from pyapi.db.auth_dao import UserDAO, UserLookup
 from pyapi.db.auth_models import User
 from pyapi.db.session_dao import IssuedToken, SessionDAO
+from pyapi.enums import Role, Scope
 from pyapi.exceptions import FieldError, InvalidCredentials, InvalidToken, NotFound, TokenReused, ValidationFailed
 from pyapi.schemas.auth_schemas import (
     ChangePasswordRequest,
@@ -24,7 +25,13 @@ from pyapi.schemas.auth_schemas import (
     UserRead,
 )
 from pyapi.services.password_service import PasswordService
-from pyapi.utils.auth import TokenSigner, new_refresh_token, refresh_token_digest
+from pyapi.utils.auth import (
+    PERSONAL_TOKEN_PREFIX,
+    TokenSigner,
+    new_refresh_token,
+    personal_token_digest,
+    refresh_token_digest,
+)
 
 MOST_SESSIONS: Final = 100
 
@@ -48,12 +55,20 @@ class TokenPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who is making this request, and in which session."""
+    """Who is making this request, and with what: in a session, or with a personal access token."""
 
     user_id: int
     username: str
-    is_superuser: bool
-    session_id: UUID
+    role: Role
+    session_id: UUID | None = None
+    token_id: int | None = None
+    scopes: frozenset[Scope] = frozenset(Scope)
+    """What a token was made for; in a session all of it."""
+
+    @property
+    def is_superuser(self) -> bool:
+        """Whether the caller may do everything."""
+        return self.role is Role.ADMIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +80,7 @@ class Client:
 
 
 class Authenticator:
-    """Turns an access token into a caller."""
+    """Turns an access token, of a session or a personal one, into a caller."""
 
     def __init__(self, lookup: UserLookup, policy: TokenPolicy) -> None:
         self._lookup = lookup
@@ -73,12 +88,22 @@ class Authenticator:
 
     async def authenticate(self, access_token: str) -> Caller:
         """Who an access token speaks for. Raises InvalidToken also when its session or its account has ended."""
+        if access_token.startswith(PERSONAL_TOKEN_PREFIX):
+            return await self._by_personal_token(access_token)
         claims = self._policy.signer.verify(access_token, now=self._policy.clock())
         session_id = UUID(claims.session_id)
         user = await self._lookup.by_session(user_id=claims.user_id, session_id=session_id)
         if user is None:
             raise InvalidToken
-        return Caller(user.id, user.username, user.is_superuser, session_id)
+        return Caller(user.id, user.username, user.role, session_id=session_id)
+
+    async def _by_personal_token(self, token: str) -> Caller:
+        found = await self._lookup.by_access_token(personal_token_digest(token))
+        if found is None:
+            raise InvalidToken
+        scopes = frozenset(Scope(scope) for scope in found.scopes)
+        user = found.user
+        return Caller(user.id, user.username, user.role, token_id=found.token_id, scopes=scopes)
 
 
 class AuthService:
@@ -177,6 +202,7 @@ class AuthService:
             if family is None or family.user_id != caller.user_id:
                 raise ValidationFailed([FieldError("Send one of your own refresh tokens.", "/body/refresh_token")])
             session_id = family.session_id
+        assert session_id is not None  # this is for callers in a session
         await self._sessions.end(session_id, reason="logout")
         log.info("logout", user_id=caller.user_id, session_id=str(session_id))
 

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
+from pyapi.db.audience import Audience
 from pyapi.db.schedule_dao import ActiveRow, ScheduleDAO
 from pyapi.enums import RecordStatus
 from pyapi.exceptions import Busy, FieldError, ValidationFailed
@@ -74,31 +75,33 @@ class CalendarDesk:
 
 
 class CalendarService:
-    """Counts the runs of all records; `schedules` opens a short session for each question to the database."""
+    """Counts the runs of all records of an audience; `schedules` opens a short session for each question."""
 
     def __init__(
         self,
         schedules: Callable[[], AbstractAsyncContextManager[ScheduleDAO]],
         desk: CalendarDesk,
+        audience: Audience,
         *,
         clock: Clock = utc_now,
     ) -> None:
         self._schedules = schedules
         self._desk = desk
+        self._audience = audience
         self._clock = clock
 
     async def calendar_json(self, params: CalendarParams) -> bytes:
         """A `Calendar` as JSON. Raises ValidationFailed for times that make no calendar, Busy when many ask at once."""
         start, end = _span(params, self._clock())
         async with self._schedules() as schedules:
-            changes = await schedules.change_counter()
+            view = await schedules.view(self._audience)
 
         async def read() -> Callable[[], bytes]:
             async with self._schedules() as schedules:
-                rows = await schedules.active()
+                rows = await schedules.active(view)
             return partial(_calendar_json, rows, params, start, end)
 
-        return await self._desk.get((changes, start, end, params.bucket, params.window_minutes), read)
+        return await self._desk.get((view, start, end, params.bucket, params.window_minutes), read)
 
 
 def _span(params: CalendarParams, now: datetime) -> tuple[datetime, datetime]:

@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 
 from pyapi.db.dao import DataRecordDAO, OrderKey, RecordFilter, RecordRow
-from pyapi.enums import RecordStatus
+from pyapi.enums import RecordStatus, Visibility
 from pyapi.exceptions import (
     FieldError,
     NotFound,
@@ -69,14 +69,19 @@ class DataService:
         caller: Caller | None,
         *,
         sealer: Sealer,
+        default_visibility: Visibility = Visibility.PUBLIC,
         is_linked: bool = False,
         language: Language = "en",
         clock: Clock = utc_now,
     ) -> None:
-        """`is_linked`: what Airflow has of each record is known. What is stored is masked without being opened."""
+        """`records` are those that the caller may see; `is_linked`: what Airflow has of each record is known.
+
+        What is stored is masked without being opened.
+        """
         self._records = records
         self._caller = caller
         self._sealer = sealer
+        self._default_visibility = default_visibility
         self._is_linked = is_linked
         self._language: Language = language
         self._now = clock()
@@ -92,6 +97,7 @@ class DataService:
             config=config,
             status=request.status.value,
             owner_id=caller.user_id,
+            visibility=request.model_dump(include={"visibility"}).get("visibility", self._default_visibility),
             **self._derived(request.status, config, since=self._now),
         )
         log.info("data.created", record_id=row.id, user_id=caller.user_id)
@@ -109,6 +115,7 @@ class DataService:
             status=params.status,
             q=params.q,
             owner_id=params.owner_id,
+            visibility=params.visibility,
             created_after=params.created_after,
             created_before=params.created_before,
             updated_after=params.updated_after,
@@ -131,7 +138,7 @@ class DataService:
 
     async def update(self, record_id: int, request: DataUpdate, *, expected_revision: int | None) -> DataRead:
         """Change the fields that were sent. Raises NotFound, PermissionDenied, PreconditionFailed, ValidationFailed."""
-        row = await self._lock_own(record_id, expected_revision)
+        row = await self._lock_writable(record_id, expected_revision)
         changes = self._accepted(row, request)
         if changes:
             row = await self._records.update(record_id, **changes)
@@ -145,7 +152,7 @@ class DataService:
 
         Raises the same as `update`.
         """
-        stored = row = await self._lock_own(record_id, expected_revision)
+        stored = row = await self._lock_writable(record_id, expected_revision)
         changes = self._accepted(row, request)
         async with self._records.undone():
             if changes:
@@ -161,21 +168,29 @@ class DataService:
 
     async def delete(self, record_id: int, *, expected_revision: int | None) -> DataDeleted:
         """Remove a record; its revisions stay. Raises NotFound, PermissionDenied, PreconditionFailed."""
-        row = await self._lock_own(record_id, expected_revision)
+        row = await self._lock_writable(record_id, expected_revision, needs_owner=True)
         await self._records.delete(record_id)
         log.info("data.deleted", record_id=record_id)
         return DataDeleted(message=f"Deleted '{row.name}'.", deleted_id=record_id)
 
-    async def _lock_own(self, record_id: int, expected_revision: int | None) -> RecordRow:
+    async def _lock_writable(
+        self, record_id: int, expected_revision: int | None, *, needs_owner: bool = False
+    ) -> RecordRow:
         """Lock a record that the caller may change, and put the caller's name on the change."""
         caller = self._signed_in()
         row = _found(await self._records.lock(record_id))
-        if row.owner_id != caller.user_id and not caller.is_superuser:
-            raise PermissionDenied("Only the owner of this record or a superuser may change it.")
+        if needs_owner and not self._is_own(row):
+            raise PermissionDenied("Only the owner of this record or an admin may delete it.")
+        if not self._is_own(row) and not await self._records.is_writable(record_id):
+            raise PermissionDenied("Only the owner of this record, those with a grant to write, or an admin change it.")
         if expected_revision is not None and expected_revision != row.revision:
             raise PreconditionFailed
         await self._records.act_as(user_id=caller.user_id, username=caller.username)
         return row
+
+    def _is_own(self, row: RecordRow) -> bool:
+        caller = self._signed_in()
+        return row.owner_id == caller.user_id or caller.is_superuser
 
     def _signed_in(self) -> Caller:
         if self._caller is None:
@@ -183,8 +198,10 @@ class DataService:
         return self._caller
 
     def _accepted(self, row: RecordRow, request: DataUpdate) -> dict[str, Any]:
-        """The columns that change, with what follows from them. Raises ValidationFailed."""
+        """The columns that change, with what follows from them. Raises PermissionDenied, ValidationFailed."""
         changes = request.changes()
+        if changes.get("visibility", row.visibility) != row.visibility and not self._is_own(row):
+            raise PermissionDenied("Only the owner of this record or an admin decides who may see it.")
         status = changes.get("status", row.status)
         if "config" in changes:
             changes["config"] = storable_config(changes["config"], stored=row.config, sealer=self._sealer)
@@ -248,7 +265,13 @@ def _require_rule(config: Any, pointer: str, detail: str) -> None:
 
 def _changes(before: RecordRow, after: RecordRow) -> list[FieldChange]:
     def told(row: RecordRow, config: Any) -> dict[str, Any]:
-        return {"name": row.name, "description": row.description, "config": config, "status": row.status}
+        return {
+            "name": row.name,
+            "description": row.description,
+            "config": config,
+            "status": row.status,
+            "visibility": row.visibility,
+        }
 
     found = find_changes(
         told(before, before.config),

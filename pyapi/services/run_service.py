@@ -4,7 +4,7 @@ import hashlib
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import httpx
 import structlog
@@ -42,6 +42,8 @@ from pyapi.utils.masking import mask_secrets
 from pyapi.utils.sealing import Sealer
 
 NEWEST_FIRST = "-run_after"
+MOST_PAGES: Final = 10
+"""How many pages of Airflow are looked through for one run that the caller may see."""
 
 log = structlog.get_logger(__name__)
 
@@ -64,7 +66,7 @@ class RunService:
         self._caller = caller
         self._sealer = sealer
         self._clock = clock
-        self._records = RunnableRecords(airflow, runs, caller, clock=clock)
+        self._records = RunnableRecords(airflow, runs, clock=clock)
 
     async def page(self, record_id: int, params: RunListParams) -> RunList:
         """Runs of a record. Raises NotFound, ValidationFailed."""
@@ -73,18 +75,32 @@ class RunService:
         return RunList.model_construct(data=await self._read_all(found), next_cursor=next_cursor)
 
     async def page_of_all(self, params: RunListParams) -> RecordRunList:
-        """Runs of all records. Raises ValidationFailed."""
-        found, next_cursor = await self._page(None, params)
+        """Runs of all records that the caller may see; of deleted ones for admins. Raises ValidationFailed.
+
+        Airflow does not know who may see what, so a page may have fewer runs than were asked for.
+        """
+        for _ in range(MOST_PAGES):
+            found, next_cursor = await self._page(None, params)
+            shown, names = await self._shown(found)
+            if shown or next_cursor is None:
+                break
+            params = params.model_copy(update={"cursor": next_cursor})
+        reads = await self._read_all(run for run, _ in shown)
+        data = [
+            RecordRun.model_construct(**dict(read), record_id=record_id, record_name=names.get(record_id))
+            for read, (_, record_id) in zip(reads, shown, strict=True)
+        ]
+        return RecordRunList.model_construct(data=data, next_cursor=next_cursor)
+
+    async def _shown(self, found: Iterable[Run]) -> tuple[list[tuple[Run, int]], dict[int, str]]:
+        """Those runs that the caller may see, each with the id of its record, and the names of these records."""
         # The first letters of an id are all that Airflow can be asked for; DAGs of others may begin with the same.
         owned = [(run, run.record_id) for run in found if run.record_id is not None]
         async with self._runs() as dao:
             names = await dao.names({record_id for _, record_id in owned})
-        reads = await self._read_all(run for run, _ in owned)
-        data = [
-            RecordRun.model_construct(**dict(read), record_id=record_id, record_name=names.get(record_id))
-            for read, (_, record_id) in zip(reads, owned, strict=True)
-        ]
-        return RecordRunList.model_construct(data=data, next_cursor=next_cursor)
+        if self._caller.is_superuser:
+            return owned, names
+        return [(run, record_id) for run, record_id in owned if record_id in names], names
 
     async def get(self, record_id: int, run_id: str) -> RunDetail:
         """One run, with its tasks and all their tries. Raises NotFound."""

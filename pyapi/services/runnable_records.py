@@ -11,7 +11,6 @@ from pyapi.db.run_dao import RunDAO, RunnableRow
 from pyapi.enums import RecordStatus
 from pyapi.exceptions import AirflowNotReady, NotFound, PermissionDenied, RecordNotActive
 from pyapi.gateways.airflow import Airflow
-from pyapi.services.auth_service import Caller
 from pyapi.services.schedule_service import Clock
 
 READY_WITHIN: Final = timedelta(seconds=5)
@@ -27,13 +26,11 @@ class RunnableRecords:
         self,
         airflow: Airflow,
         runs: Callable[[], AbstractAsyncContextManager[RunDAO]],
-        caller: Caller,
         *,
         clock: Clock,
     ) -> None:
         self._airflow = airflow
         self._runs = runs
-        self._caller = caller
         self._clock = clock
 
     async def get(self, record_id: int) -> RunnableRow:
@@ -47,8 +44,8 @@ class RunnableRecords:
     async def to_change(self, record_id: int) -> RunnableRow:
         """A record whose runs the caller may start and end. Raises NotFound, PermissionDenied."""
         record = await self.get(record_id)
-        if record.owner_id != self._caller.user_id and not self._caller.is_superuser:
-            raise PermissionDenied("Only the owner of this record or a superuser may start and end its runs.")
+        if not record.is_writable:
+            raise PermissionDenied("Only the owner, those with a grant to write, or an admin start and end its runs.")
         return record
 
     async def ready(self, record_id: int) -> RunnableRow:

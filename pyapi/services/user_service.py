@@ -1,14 +1,18 @@
 """What superusers, and operators at a terminal, do with other people's accounts."""
 
+from typing import Any
+
 import structlog
 
 from pyapi.db.auth_dao import UserDAO, UserLookup
 from pyapi.db.auth_models import User
 from pyapi.db.session_dao import SessionDAO
+from pyapi.db.token_dao import AccessTokenDAO
+from pyapi.enums import Role
 from pyapi.exceptions import Conflict, NotFound
 from pyapi.schemas.auth_schemas import (
     RegisterRequest,
-    SessionsEnded,
+    TokensRevoked,
     UpdateUserRequest,
     UserList,
     UserListParams,
@@ -22,10 +26,11 @@ log = structlog.get_logger(__name__)
 class UserService:
     """Accounts, seen from above. Whether the caller is a superuser is asked before this class is made."""
 
-    def __init__(self, lookup: UserLookup, users: UserDAO, sessions: SessionDAO) -> None:
+    def __init__(self, lookup: UserLookup, users: UserDAO, sessions: SessionDAO, tokens: AccessTokenDAO) -> None:
         self._lookup = lookup
         self._users = users
         self._sessions = sessions
+        self._tokens = tokens
 
     async def page(self, params: UserListParams) -> UserList:
         """A page of accounts in the order of their ids."""
@@ -44,28 +49,38 @@ class UserService:
         return UserRead.model_validate(_found(await self._users.get(user_id)))
 
     async def update(self, user_id: int, request: UpdateUserRequest) -> UserRead:
-        """Change an account; closing it ends its sessions. Raises NotFound, Conflict.
+        """Change an account; closing it ends its sessions and its tokens. Raises NotFound, Conflict.
 
         The last superuser who can sign in stays one: nobody could undo that over the API.
         """
-        changes = request.changes()
+        changes = _columns(request)
         demotes = changes.get("is_superuser") is False or changes.get("is_active") is False
         if demotes and await self._users.lock_superusers() == [user_id]:
             raise Conflict("This is the last active superuser. Make another one first.")
         user = _found(await self._users.lock(user_id))
         if changes:
             user = await self._users.update(user_id, **changes)
-            log.info("user.updated", user_id=user_id, fields=sorted(changes))
+            log.info("user.updated", user_id=user_id, fields=sorted(request.changes()))
         if changes.get("is_active") is False:
-            await self._sessions.end_all(user_id, reason="deactivated")
+            await self._end_all(user_id, reason="deactivated")
         return UserRead.model_validate(user)
 
-    async def revoke_tokens(self, user_id: int) -> SessionsEnded:
-        """End every session of an account. Raises NotFound."""
+    async def set_role(self, username: str, role: Role) -> UserRead:
+        """Let an account do more or less. Raises NotFound, Conflict."""
+        user = _found(await self._lookup.by_username(username))
+        return await self.update(user.id, UpdateUserRequest(role=role))
+
+    async def revoke_tokens(self, user_id: int) -> TokensRevoked:
+        """End every session and every personal access token of an account. Raises NotFound."""
         user = _found(await self._users.get(user_id))
-        ended = await self._sessions.end_all(user_id, reason="revoked")
-        log.info("tokens.revoked", user_id=user_id, sessions=ended)
-        return SessionsEnded(message=f"Ended {ended} sessions of {user.username}.", ended_sessions=ended)
+        sessions, tokens = await self._end_all(user_id, reason="revoked")
+        log.info("tokens.revoked", user_id=user_id, sessions=sessions, tokens=tokens)
+        message = f"Ended {sessions} sessions and {tokens} personal access tokens of {user.username}."
+        return TokensRevoked(message=message, ended_sessions=sessions, revoked_tokens=tokens)
+
+    async def _end_all(self, user_id: int, *, reason: str) -> tuple[int, int]:
+        """How many sessions and personal access tokens ended."""
+        return await self._sessions.end_all(user_id, reason=reason), await self._tokens.delete_all(user_id)
 
     async def create_superuser(self, request: RegisterRequest, passwords: PasswordService) -> UserRead:
         """Open an account that may do everything. Raises ValidationFailed, Conflict."""
@@ -83,13 +98,27 @@ class UserService:
         return UserRead.model_validate(user)
 
     async def reset_password(self, username: str, password: str, passwords: PasswordService) -> UserRead:
-        """Set a password without knowing the old one, and end every session. Raises NotFound, ValidationFailed."""
+        """Set a password without knowing the old one, and end every session and every personal access token.
+
+        Raises NotFound, ValidationFailed.
+        """
         user = _found(await self._lookup.by_username(username))
         await passwords.require_strong(password, pointer="/password", user_inputs=[user.username, user.email])
         user = await self._users.update(user.id, hashed_password=await passwords.hash(password))
-        await self._sessions.end_all(user.id, reason="password-reset")
+        await self._end_all(user.id, reason="password-reset")
         log.info("password.reset", user_id=user.id)
         return UserRead.model_validate(user)
+
+
+def _columns(request: UpdateUserRequest) -> dict[str, Any]:
+    """The columns that change. A role that is given says whether somebody is a superuser, too."""
+    changes = request.changes()
+    if (role := changes.pop("role", None)) is None:
+        return changes
+    changes["is_superuser"] = role is Role.ADMIN
+    if role is not Role.ADMIN:
+        changes["role_below_superuser"] = role.value
+    return changes
 
 
 def _found(user: User | None) -> User:

@@ -1,7 +1,7 @@
 """Passwords and tokens as pure functions: hash, sign, verify, judge. No I/O, no settings; the clock is passed in.
 
 An access token is a JWT (RFC 7519) in JWS compact form (RFC 7515), signed with HS256 and read by the rules of
-RFC 8725. A refresh token is random text of which only the digest is kept.
+RFC 8725. Refresh tokens and personal access tokens are random text of which only the digest is kept.
 """
 
 import hashlib
@@ -174,6 +174,24 @@ def refresh_token_digest(token: str) -> str:
     No salt and no slow hash: the token is 256 random bits, so there is no list to try, and it must be found by digest.
     """
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+PERSONAL_TOKEN_PREFIX: Final = "pyapi_pat_"
+"""Begins every personal access token, so that secret scanners find it, and that no other token is taken for one."""
+
+_PERSONAL_TOKEN: Final = re.compile(rf"{PERSONAL_TOKEN_PREFIX}[A-Za-z0-9_-]{{43}}")
+
+
+def new_personal_token() -> str:
+    """256 random bits behind the prefix."""
+    return PERSONAL_TOKEN_PREFIX + secrets.token_urlsafe(32)
+
+
+def personal_token_digest(token: str) -> str:
+    """What the database keeps, as of a refresh token. Raises InvalidToken for text that cannot be such a token."""
+    if not _PERSONAL_TOKEN.fullmatch(token):
+        raise InvalidToken
+    return hashlib.sha256(token.encode()).hexdigest()
 
 
 # --- passwords ---

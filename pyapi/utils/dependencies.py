@@ -1,23 +1,36 @@
 """Who is calling, and with which services?"""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import Depends, Request, Response
-from fastapi.security import OAuth2PasswordBearer
+from fastapi import Depends, Request, Response, Security
+from fastapi.security import HTTPBearer, OAuth2PasswordBearer
 
+from pyapi.db.access_dao import AccessDAO
 from pyapi.db.airflow_dao import AirflowOutboxDAO, AirflowSeenDAO
+from pyapi.db.audience import Audience
 from pyapi.db.auth_dao import UserDAO, UserLookup
 from pyapi.db.dao import DataRecordDAO
-from pyapi.db.dependencies import DbSession, RecordReadSession, RecordSession, RequestPatience, database, transaction
+from pyapi.db.dependencies import (
+    DbSession,
+    Patience,
+    RecordReadSession,
+    RecordSession,
+    RequestPatience,
+    database,
+    transaction,
+)
 from pyapi.db.monitoring_dao import MonitoringDAO
 from pyapi.db.run_dao import RunDAO
 from pyapi.db.schedule_dao import ScheduleDAO
 from pyapi.db.session_dao import SessionDAO
-from pyapi.exceptions import InvalidToken, PermissionDenied, Unauthenticated
+from pyapi.db.token_dao import AccessTokenDAO
+from pyapi.enums import Role, Scope
+from pyapi.exceptions import InsufficientScope, InvalidToken, PermissionDenied, Unauthenticated
 from pyapi.schedules.languages import Language, language_of
+from pyapi.services.access_service import AccessService
 from pyapi.services.airflow_service import AirflowService
 from pyapi.services.auth_service import Authenticator, AuthService, Caller, Client
 from pyapi.services.backfill_service import BackfillService
@@ -27,14 +40,21 @@ from pyapi.services.monitoring_service import MonitoringService
 from pyapi.services.run_service import RunService
 from pyapi.services.runnable_records import RunnableRecords
 from pyapi.services.schedule_service import SchedulePreviewer, utc_now
+from pyapi.services.token_service import TokenService
 from pyapi.services.user_service import UserService
 from pyapi.utils.sealing import Sealer
 
 LOGIN_URL = "auth/login"
 """Relative to /api/openapi.json, so that it also holds behind a proxy that adds a prefix."""
 
-# Only says in OpenAPI how to sign in, which makes Swagger's "Authorize" work; the header is read below.
+# They only say in OpenAPI how to sign in, which makes Swagger's "Authorize" work; the header is read below.
 oauth2_scheme = OAuth2PasswordBearer(tokenUrl=LOGIN_URL, auto_error=False)
+personal_token_scheme = HTTPBearer(
+    scheme_name="PersonalAccessToken",
+    bearerFormat="pyapi_pat_...",
+    description="A token of `POST /api/auth/tokens`; the scope that a route needs stands beside it.",
+    auto_error=False,
+)
 OPTIONAL_SIGN_IN: dict[str, Any] = {"security": [{}]}
 """For `openapi_extra`: signing in is possible and not needed."""
 
@@ -62,22 +82,27 @@ Lookup = Annotated[UserLookup, Depends(user_lookup)]
 Token = Annotated[str | None, Depends(bearer_token)]
 
 
-async def optional_caller(
+async def bearer(
     request: Request, token: Token, lookup: Lookup, _: Annotated[str | None, Depends(oauth2_scheme)]
 ) -> Caller | None:
-    """Who is calling; None without a token. A token that does not hold is an error, never "nobody"."""
+    """Who sent the token, whatever it may be used for; None without one. It is for the functions below only.
+
+    A token that does not hold is an error, never "nobody".
+    """
     if token is None:
         return None
     return await Authenticator(lookup, request.app.state.tokens).authenticate(token)
 
 
-OptionalCaller = Annotated[Caller | None, Depends(optional_caller)]
+Bearer = Annotated[Caller | None, Depends(bearer)]
 
 
-async def signed_in(caller: OptionalCaller) -> Caller:
-    """Who is calling. Raises Unauthenticated when nobody is signed in."""
+async def signed_in(caller: Bearer) -> Caller:
+    """Who is calling, in a session of their own. Raises Unauthenticated, and InsufficientScope for programs."""
     if caller is None:
         raise Unauthenticated
+    if caller.token_id is not None:
+        raise InsufficientScope
     return caller
 
 
@@ -91,11 +116,57 @@ async def superuser(caller: SignedIn) -> Caller:
     return caller
 
 
-async def reader(request: Request, caller: OptionalCaller) -> Caller | None:
-    """Who is reading records; None for somebody who is not signed in, where the settings let such people read."""
-    if caller is None and not request.app.state.anonymous_read:
-        raise Unauthenticated
+def _permit(caller: Caller, scope: Scope) -> Caller:
+    """Raises InsufficientScope for a token without the scope, PermissionDenied for viewers who write."""
+    if scope not in caller.scopes:
+        raise InsufficientScope(scope)
+    if scope is not Scope.DATA_READ and caller.role is Role.VIEWER:
+        raise PermissionDenied("Your account may only read; an admin can make you an editor.")
     return caller
+
+
+def permitted(scope: Scope) -> Callable[..., Awaitable[Caller]]:
+    """Let people in whose role allows what the scope names, and programs that have the scope.
+
+    What asks for `SignedIn` instead is for people in a session only.
+    """
+
+    async def caller(
+        caller: Bearer, _: Annotated[object, Security(personal_token_scheme, scopes=[scope.value])]
+    ) -> Caller:
+        if caller is None:
+            raise Unauthenticated
+        return _permit(caller, scope)
+
+    return caller
+
+
+DataWriter = Annotated[Caller, Depends(permitted(Scope.DATA_WRITE))]
+DataInsider = Annotated[Caller, Depends(permitted(Scope.DATA_READ))]
+RunWriter = Annotated[Caller, Depends(permitted(Scope.RUNS_WRITE))]
+
+
+async def reader(
+    request: Request,
+    caller: Bearer,
+    _: Annotated[object, Security(personal_token_scheme, scopes=[Scope.DATA_READ.value])],
+) -> Caller | None:
+    """Who is reading records; None for somebody who is not signed in, where the settings let such people read."""
+    if caller is not None:
+        return _permit(caller, Scope.DATA_READ)
+    if not request.app.state.anonymous_read:
+        raise Unauthenticated
+    return None
+
+
+Reader = Annotated[Caller | None, Depends(reader)]
+
+
+def audience_of(caller: Caller | None) -> Audience:
+    """Whose records a statement is about."""
+    if caller is None:
+        return Audience(None)
+    return Audience(caller.user_id, is_admin=caller.is_superuser)
 
 
 def client(request: Request) -> Client:
@@ -115,7 +186,12 @@ def auth_service(request: Request, session: DbSession, lookup: Lookup) -> AuthSe
 
 def user_service(session: DbSession, lookup: Lookup, _: Annotated[Caller, Depends(superuser)]) -> UserService:
     """Other people's accounts, for superusers only."""
-    return UserService(lookup, UserDAO(session), SessionDAO(session))
+    return UserService(lookup, UserDAO(session), SessionDAO(session), AccessTokenDAO(session))
+
+
+def token_service(caller: SignedIn, session: DbSession) -> TokenService:
+    """Personal access tokens of the caller."""
+    return TokenService(UserDAO(session), AccessTokenDAO(session), caller)
 
 
 def answer_language(request: Request, response: Response) -> Language:
@@ -127,7 +203,6 @@ def answer_language(request: Request, response: Response) -> Language:
 
 
 AnswerLanguage = Annotated[Language, Depends(answer_language)]
-Reader = Annotated[Caller | None, Depends(reader)]
 
 
 def is_linked(request: Request) -> bool:
@@ -148,17 +223,40 @@ RecordSealer = Annotated[Sealer, Depends(sealer)]
 
 
 def data_service(
-    caller: SignedIn, session: RecordSession, sealer: RecordSealer, language: AnswerLanguage, is_linked: Linked
+    request: Request,
+    caller: DataWriter,
+    session: RecordSession,
+    sealer: RecordSealer,
+    language: AnswerLanguage,
+    is_linked: Linked,
 ) -> DataService:
     """Data records, to be changed. The caller comes first: who may not come in waits for no place."""
-    return DataService(DataRecordDAO(session), caller, sealer=sealer, is_linked=is_linked, language=language)
+    return DataService(
+        DataRecordDAO(session, audience_of(caller)),
+        caller,
+        sealer=sealer,
+        default_visibility=request.app.state.default_visibility,
+        is_linked=is_linked,
+        language=language,
+    )
 
 
 def data_reader(
     caller: Reader, session: RecordReadSession, sealer: RecordSealer, language: AnswerLanguage, is_linked: Linked
 ) -> DataService:
     """Data records, to be read."""
-    return DataService(DataRecordDAO(session), caller, sealer=sealer, is_linked=is_linked, language=language)
+    records = DataRecordDAO(session, audience_of(caller))
+    return DataService(records, caller, sealer=sealer, is_linked=is_linked, language=language)
+
+
+def access_service(caller: DataWriter, session: RecordSession) -> AccessService:
+    """Who may see and change data records, to be changed."""
+    return AccessService(DataRecordDAO(session, audience_of(caller)), AccessDAO(session), caller)
+
+
+def access_reader(caller: DataInsider, session: RecordReadSession) -> AccessService:
+    """Who may see and change data records, to be read."""
+    return AccessService(DataRecordDAO(session, audience_of(caller)), AccessDAO(session), caller)
 
 
 def schedule_previewer(language: AnswerLanguage) -> SchedulePreviewer:
@@ -166,8 +264,8 @@ def schedule_previewer(language: AnswerLanguage) -> SchedulePreviewer:
     return SchedulePreviewer(language=language)
 
 
-def calendar_service(request: Request, _: Reader, patience: RequestPatience) -> CalendarService:
-    """The runs of all records, for those who may read records.
+def calendar_service(request: Request, caller: Reader, patience: RequestPatience) -> CalendarService:
+    """The runs of all records that the caller may see.
 
     Its sessions are short: while a calendar is made, nobody waits for its connection.
     """
@@ -178,37 +276,52 @@ def calendar_service(request: Request, _: Reader, patience: RequestPatience) -> 
         async with transaction(opened.reads, patience=patience, places=opened.record_places) as session:
             yield ScheduleDAO(session)
 
-    return CalendarService(schedules, request.app.state.calendar_desk)
+    return CalendarService(schedules, request.app.state.calendar_desk, audience_of(caller))
 
 
 RunStores = Callable[[], AbstractAsyncContextManager[RunDAO]]
 
 
-def run_stores(request: Request, _: SignedIn, patience: RequestPatience) -> RunStores:
-    """Short sessions: while Airflow is asked, no connection to the database waits. Runs are for people signed in."""
+def _run_stores(request: Request, patience: Patience, caller: Caller) -> RunStores:
+    """Short sessions: while Airflow is asked, no connection to the database waits."""
     opened = database(request)
 
     @asynccontextmanager
     async def stores() -> AsyncIterator[RunDAO]:
         async with transaction(opened.reads, patience=patience, places=opened.record_places) as session:
-            yield RunDAO(session)
+            yield RunDAO(session, audience_of(caller))
 
     return stores
 
 
-def run_service(
-    request: Request, caller: SignedIn, sealer: RecordSealer, stores: Annotated[RunStores, Depends(run_stores)]
-) -> RunService:
-    """Runs of records."""
-    return RunService(request.app.state.airflow, stores, caller, sealer=sealer)
+def run_service(request: Request, caller: RunWriter, sealer: RecordSealer, patience: RequestPatience) -> RunService:
+    """Runs of records, to be started and ended."""
+    return RunService(request.app.state.airflow, _run_stores(request, patience, caller), caller, sealer=sealer)
 
 
-def backfill_service(
-    request: Request, caller: SignedIn, stores: Annotated[RunStores, Depends(run_stores)]
-) -> BackfillService:
-    """Backfills of records."""
-    airflow = request.app.state.airflow
-    return BackfillService(airflow, stores, RunnableRecords(airflow, stores, caller, clock=utc_now))
+def run_reader(request: Request, caller: DataInsider, sealer: RecordSealer, patience: RequestPatience) -> RunService:
+    """Runs of records, to be read; for people and programs that are signed in."""
+    return RunService(request.app.state.airflow, _run_stores(request, patience, caller), caller, sealer=sealer)
+
+
+def run_reader(request: Request, caller: DataInsider, patience: RequestPatience) -> RunService:
+    """Runs of records, to be read; for people and programs that are signed in."""
+    return RunService(request.app.state.airflow, _run_stores(request, patience, caller), caller)
+
+
+def _backfills(request: Request, patience: Patience, caller: Caller) -> BackfillService:
+    airflow, stores = request.app.state.airflow, _run_stores(request, patience, caller)
+    return BackfillService(airflow, stores, RunnableRecords(airflow, stores, clock=utc_now))
+
+
+def backfill_service(request: Request, caller: RunWriter, patience: RequestPatience) -> BackfillService:
+    """Backfills of records, to be started and ended."""
+    return _backfills(request, patience, caller)
+
+
+def backfill_reader(request: Request, caller: DataInsider, patience: RequestPatience) -> BackfillService:
+    """Backfills of records, to be read."""
+    return _backfills(request, patience, caller)
 
 
 def airflow_service(request: Request, _: Annotated[Caller, Depends(superuser)]) -> AirflowService:
@@ -230,12 +343,17 @@ def monitoring_service(request: Request) -> MonitoringService:
 
 CallingClient = Annotated[Client, Depends(client)]
 Auth = Annotated[AuthService, Depends(auth_service)]
+PersonalTokens = Annotated[TokenService, Depends(token_service)]
 Users = Annotated[UserService, Depends(user_service)]
 Data = Annotated[DataService, Depends(data_service)]
 DataReader = Annotated[DataService, Depends(data_reader)]
+Access = Annotated[AccessService, Depends(access_service)]
+AccessReader = Annotated[AccessService, Depends(access_reader)]
 Previewer = Annotated[SchedulePreviewer, Depends(schedule_previewer)]
 RunCalendar = Annotated[CalendarService, Depends(calendar_service)]
 Runs = Annotated[RunService, Depends(run_service)]
+RunReader = Annotated[RunService, Depends(run_reader)]
+BackfillReader = Annotated[BackfillService, Depends(backfill_reader)]
 Backfills = Annotated[BackfillService, Depends(backfill_service)]
 AirflowLinkAdmin = Annotated[AirflowService, Depends(airflow_service)]
 Monitoring = Annotated[MonitoringService, Depends(monitoring_service)]

@@ -59,6 +59,7 @@ async def lifespan(app: FastAPI, *, settings: Settings) -> AsyncIterator[None]:
         app.state.tokens = token_policy(settings)
         app.state.sealer = Sealer(settings.sealing_keys())
         app.state.anonymous_read = settings.anonymous_read
+        app.state.default_visibility = settings.default_visibility
         app.state.airflow = airflow = airflow_of(settings)
         try:
             # With places and a circuit of its own: whatever people ask of Airflow, it hears of their changes.

@@ -5,7 +5,14 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic.json_schema import models_json_schema
 
-from pyapi.exceptions import BadRequest, PayloadTooLarge, UnsupportedMediaType, ValidationFailed
+from pyapi.exceptions import (
+    BadRequest,
+    InsufficientScope,
+    PayloadTooLarge,
+    PermissionDenied,
+    UnsupportedMediaType,
+    ValidationFailed,
+)
 from pyapi.schedules.languages import LANGUAGES
 from pyapi.schemas.auth_schemas import LoginForm, LoginRequest
 from pyapi.schemas.problem_schemas import ProblemDocument, ValidationProblemDocument
@@ -49,9 +56,10 @@ _HEADERS: dict[str, dict[str, Any]] = {
     "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}},
     "WWW-Authenticate": {"description": "How to sign in (RFC 6750).", "schema": {"type": "string"}},
 }
-_HEADERS_OF_PROBLEMS = {"401": ["WWW-Authenticate"], "503": ["Retry-After"]}
+_HEADERS_OF_PROBLEMS = {"401": ["WWW-Authenticate"], "403": ["WWW-Authenticate"], "503": ["Retry-After"]}
 _HEADERS_OF_ANSWERS = {
     "login": ["Cache-Control"],
+    "create_token": ["Cache-Control"],
     "refresh": ["Cache-Control"],
     "create_data": ["Location", "ETag", "Content-Language"],
     "list_data": ["Link", "Content-Language"],
@@ -74,6 +82,7 @@ def install_openapi(app: FastAPI) -> None:
             for path in document["paths"].values():
                 for operation in path.values():
                     _document_bad_requests(operation)
+                    _document_scopes(operation)
                     _document_headers(operation)
             _drop_unused(document["components"]["schemas"])
             app.openapi_schema = document
@@ -93,18 +102,28 @@ def _document_bad_requests(operation: dict[str, Any]) -> None:
     operation["responses"].update({str(status): response for status, response in found.items()})
 
 
+def _document_scopes(operation: dict[str, Any]) -> None:
+    """Wherever people sign in, somebody may come with a personal access token that was not made for this."""
+    if operation.get("security"):
+        denied = [PermissionDenied] if "403" in operation["responses"] else []
+        found = problem_responses([*denied, InsufficientScope])
+        operation["responses"].update({str(status): response for status, response in found.items()})
+
+
 def _document_headers(operation: dict[str, Any]) -> None:
     answers = _HEADERS_OF_ANSWERS.get(operation["operationId"], [])
     for status, response in operation["responses"].items():
         names = answers if status.startswith("2") else _HEADERS_OF_PROBLEMS.get(status, [])
         if names:
             response["headers"] = {
-                name: {**_HEADERS[name], "required": _is_always_sent(operation, name)} for name in names
+                name: {**_HEADERS[name], "required": _is_always_sent(operation, name, status)} for name in names
             }
 
 
-def _is_always_sent(operation: dict[str, Any], header: str) -> bool:
-    """Whoever may read without signing in gets summaries, which have no revision."""
+def _is_always_sent(operation: dict[str, Any], header: str, status: str) -> bool:
+    """Summaries for those who do not sign in have no revision; with a 403 only programs get a challenge."""
+    if status == "403":
+        return False
     return header != "ETag" or {} not in operation.get("security", [])
 
 

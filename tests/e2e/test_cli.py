@@ -41,6 +41,7 @@ COMMANDS = [
     ("user", "create-superuser"),
     ("user", "reset-password"),
     ("user", "list"),
+    ("user", "set-role"),
     ("config",),
     ("config", "check"),
     ("config", "example"),
@@ -106,7 +107,7 @@ def test_the_first_superuser_of_an_empty_folder(tmp_path: Path) -> None:
     listed = pyapi(tmp_path, "user", "list")
     assert (created.said, listed.said) == (
         "Superuser boss has the id 1.\n",
-        "1\tboss\tboss@example.com\tactive\tsuperuser\n",
+        "1\tboss\tboss@example.com\tactive\tadmin\n",
     )
 
 

@@ -225,7 +225,7 @@ EVENTS: list[tuple[Act, str, str, set[str]]] = [
     (_update, "user.updated", "info", {"user_id", "fields"}),
     (_change_password, "password.changed", "info", {"user_id", "sessions"}),
     (_close, "user.updated", "info", {"user_id", "fields"}),
-    (_revoke, "tokens.revoked", "info", {"user_id", "sessions"}),
+    (_revoke, "tokens.revoked", "info", {"user_id", "sessions", "tokens"}),
 ]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from pyapi.enums import Environment, LogFormat
+from pyapi.enums import Environment, LogFormat, Visibility
 from pyapi.exceptions import ConfigurationError
 from pyapi.settings import Settings, render_env_example, unknown_variables, variable_name
 from pyapi.web.application import get_app
@@ -37,6 +37,7 @@ EFFECTS = [
     ("PYAPI_LOG_FORMAT", "json", "log_format", LogFormat.JSON),
     ("PYAPI_DATA_DIR", "a folder", "data_dir", Path("a folder")),
     ("PYAPI_ANONYMOUS_READ", "false", "anonymous_read", False),
+    ("PYAPI_DEFAULT_VISIBILITY", "private", "default_visibility", Visibility.PRIVATE),
     (
         "PYAPI_CORS_ORIGINS",
         "https://a.example, https://b.example,",
@@ -79,6 +80,7 @@ UNACCEPTABLE = [
     ("PYAPI_FERNET_KEYS", f"{FERNET_KEY},hunter2"),
     ("PYAPI_FERNET_KEYS", f"{FERNET_KEY[:-4]}hunter2="),
     ("PYAPI_ANONYMOUS_READ", "hunter2"),
+    ("PYAPI_DEFAULT_VISIBILITY", "hunter2"),
     ("PYAPI_METRICS_ENABLED", "hunter2"),
     ("PYAPI_DOCS_ENABLED", "hunter2"),
     ("PYAPI_GRACEFUL_TIMEOUT_SECONDS", "hunter2"),

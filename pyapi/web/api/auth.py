@@ -23,6 +23,7 @@ from pyapi.schemas.auth_schemas import (
     SessionList,
     SessionsEnded,
     TokenPair,
+    TokensRevoked,
     UpdateMeRequest,
     UpdateUserRequest,
     UserList,
@@ -122,11 +123,11 @@ async def get_user(user_id: UserId, users: Users) -> UserRead:
 
 @router.put("/users/{user_id}", responses=problem_responses([InvalidToken, PermissionDenied, NotFound, Conflict]))
 async def update_user(user_id: UserId, request: UpdateUserRequest, users: Users) -> UserRead:
-    """Change an account (superusers only). Closing it ends its sessions at once."""
+    """Change an account (superusers only). Closing it ends its sessions and tokens at once."""
     return await users.update(user_id, request)
 
 
 @router.post("/users/{user_id}/revoke-tokens", responses=problem_responses([InvalidToken, PermissionDenied, NotFound]))
-async def revoke_user_tokens(user_id: UserId, users: Users) -> SessionsEnded:
-    """End every session of an account (superusers only)."""
+async def revoke_user_tokens(user_id: UserId, users: Users) -> TokensRevoked:
+    """End every session and every personal access token of an account (superusers only)."""
     return await users.revoke_tokens(user_id)

@@ -3,12 +3,14 @@
 from fastapi import APIRouter
 
 from pyapi.exceptions import DatabaseUnavailable
-from pyapi.web.api import airflow, auth, data, monitoring, runs, schedules
+from pyapi.web.api import access, airflow, auth, data, monitoring, runs, schedules, tokens
 from pyapi.web.problems import problem_responses
 
 router = APIRouter(prefix="/api")
 router.include_router(auth.router, responses=problem_responses([DatabaseUnavailable]))
+router.include_router(tokens.router, responses=problem_responses([DatabaseUnavailable]))
 router.include_router(data.router, responses=problem_responses([DatabaseUnavailable]))
+router.include_router(access.router, responses=problem_responses([DatabaseUnavailable]))
 router.include_router(schedules.router)
 router.include_router(runs.router)
 router.include_router(airflow.router)

@@ -37,7 +37,7 @@ from pyapi.schemas.run_schemas import (
     RunStart,
 )
 from pyapi.services.run_log import as_line
-from pyapi.utils.dependencies import Backfills, Runs
+from pyapi.utils.dependencies import BackfillReader, Backfills, RunReader, Runs
 from pyapi.web.headers import IDEMPOTENCY_KEY, idempotency_key
 from pyapi.web.problems import problem_responses
 from pyapi.web.requests import StrictRoute
@@ -56,7 +56,7 @@ CHANGING: list[type[Problem]] = [*READING, PermissionDenied]
 
 
 @router.get("/runs", responses=problem_responses([InvalidToken, DatabaseUnavailable, AirflowUnavailable]))
-async def list_all_runs(params: Annotated[RunListParams, Query()], runs: Runs) -> RecordRunList:
+async def list_all_runs(params: Annotated[RunListParams, Query()], runs: RunReader) -> RecordRunList:
     """List the runs of all records, newest first."""
     return await runs.page_of_all(params)
 
@@ -76,13 +76,13 @@ async def start_run(data_id: DataId, body: RunStart, runs: Runs, key: Key, respo
 
 
 @router.get("/data/{data_id}/runs", responses=problem_responses(READING))
-async def list_runs(data_id: DataId, params: Annotated[RunListParams, Query()], runs: Runs) -> RunList:
+async def list_runs(data_id: DataId, params: Annotated[RunListParams, Query()], runs: RunReader) -> RunList:
     """List the runs of a record, newest first."""
     return await runs.page(data_id, params)
 
 
 @router.get("/data/{data_id}/runs/{run_id}", responses=problem_responses(READING))
-async def get_run(data_id: DataId, run_id: RunId, runs: Runs) -> RunDetail:
+async def get_run(data_id: DataId, run_id: RunId, runs: RunReader) -> RunDetail:
     """Read a run, with its tasks and their tries."""
     return await runs.get(data_id, run_id)
 
@@ -90,7 +90,7 @@ async def get_run(data_id: DataId, run_id: RunId, runs: Runs) -> RunDetail:
 async def run_log(
     data_id: DataId,
     run_id: RunId,
-    runs: Runs,
+    runs: RunReader,
     task: Annotated[str, Query(max_length=250, pattern=r"^\w[\w.\-]*$", description="Task of the run.")] = "run",
     try_number: Annotated[int | None, Query(alias="try", ge=1, le=1000, description="The newest by default.")] = None,
 ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
@@ -160,7 +160,7 @@ async def create_backfill(
 
 @router.get("/data/{data_id}/backfills", responses=problem_responses(READING))
 async def list_backfills(
-    data_id: DataId, params: Annotated[BackfillListParams, Query()], backfills: Backfills
+    data_id: DataId, params: Annotated[BackfillListParams, Query()], backfills: BackfillReader
 ) -> BackfillList:
     """List the backfills of a record, newest first."""
     return await backfills.page(data_id, params)

@@ -32,7 +32,8 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 NEW_PASSWORD = "另一組更長的密碼 2026"
 CJK_PASSWORD = "".join(chr(0x4E00 + 37 * i) for i in range(64))
 REGISTRATION = {"username": "New_User", "email": "new@example.com", "password": PASSWORD, "full_name": "王小明"}
-USER_FIELDS = ["id", "username", "email", "full_name", "is_active", "is_superuser", "created_at", "last_login_at"]
+USER_FIELDS = ["id", "username", "email", "full_name", "is_active", "is_superuser", "role"]
+USER_FIELDS += ["created_at", "last_login_at"]
 
 
 async def row(connection: AsyncConnection, statement: str, **values: object) -> Any:
@@ -1118,10 +1119,15 @@ REQUIRED = [
     ("GET", "/api/auth/users/{user_id}"),
     ("PUT", "/api/auth/users/{user_id}"),
     ("POST", "/api/auth/users/{user_id}/revoke-tokens"),
+    ("POST", "/api/auth/tokens"),
+    ("GET", "/api/auth/tokens"),
+    ("DELETE", "/api/auth/tokens/{token_id}"),
     ("POST", "/api/data/"),
     ("PUT", "/api/data/{data_id}"),
     ("PATCH", "/api/data/{data_id}"),
     ("DELETE", "/api/data/{data_id}"),
+    ("GET", "/api/data/{data_id}/access"),
+    ("PUT", "/api/data/{data_id}/access"),
     ("GET", "/api/runs"),
     ("POST", "/api/data/{data_id}/runs"),
     ("GET", "/api/data/{data_id}/runs"),

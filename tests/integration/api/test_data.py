@@ -22,7 +22,7 @@ CONFIG: dict[str, Any] = {
 }
 SCHEDULE_FIELDS = {"schedule_description", "schedule_error", "next_run_at", "paused_until"}
 ITEM_FIELDS = {"id", "name", "description", "config", "status", "owner_id", "revision", "created_at", "updated_at"}
-ITEM_FIELDS |= SCHEDULE_FIELDS | {"airflow", "last_run"}
+ITEM_FIELDS |= SCHEDULE_FIELDS | {"airflow", "last_run", "visibility"}
 RECORD_FIELDS = ITEM_FIELDS | {"next_runs"}
 SUMMARY_ITEM_FIELDS = {"id", "name", "description", "status", "schedule", "created_at", "updated_at"} | SCHEDULE_FIELDS
 SUMMARY_FIELDS = SUMMARY_ITEM_FIELDS | {"next_runs"}

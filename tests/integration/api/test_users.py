@@ -10,7 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from tests.fixtures.application import PASSWORD, Account, SignUp, assert_problem, log_in
 
 USERS = "/api/auth/users"
-USER_FIELDS = ["id", "username", "email", "full_name", "is_active", "is_superuser", "created_at", "last_login_at"]
+USER_FIELDS = ["id", "username", "email", "full_name", "is_active", "is_superuser", "role"]
+USER_FIELDS += ["created_at", "last_login_at"]
 LARGEST_ID = 2**31 - 1
 
 # (method, path, body): each route with a request that a superuser is answered 200 for.
@@ -401,7 +402,9 @@ async def test_revoke_tokens_ends_every_session_of_the_account(
 ) -> None:
     await log_in(client, "Wang")
     answer = await revoke(client, wang.id, by=root)
-    assert (answer.status_code, answer.json()) == (200, {"message": "Ended 2 sessions of Wang.", "ended_sessions": 2})
+    message = "Ended 2 sessions and 0 personal access tokens of Wang."
+    expected = {"message": message, "ended_sessions": 2, "revoked_tokens": 0}
+    assert (answer.status_code, answer.json()) == (200, expected)
     assert not await is_alive(client, wang)
 
 

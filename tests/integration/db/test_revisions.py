@@ -256,7 +256,7 @@ async def test_an_id_cannot_change(committing: AsyncEngine, record_id: int) -> N
 
 async def test_truncate_is_refused_with_a_hint(committing: AsyncEngine) -> None:
     with pytest.raises(DBAPIError) as refused:
-        await write(committing, "TRUNCATE pyapi_data_records")
+        await write(committing, "TRUNCATE pyapi_data_records CASCADE")
     assert (
         getattr(getattr(refused.value.orig, "__cause__", None), "hint", None)
         == "Write DELETE FROM pyapi_data_records instead."
