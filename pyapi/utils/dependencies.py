@@ -9,6 +9,7 @@ from fastapi import Depends, Request, Response
 from fastapi.security import OAuth2PasswordBearer
 
 from pyapi.db.airflow_dao import AirflowOutboxDAO, AirflowSeenDAO
+from pyapi.db.attempt_dao import AttemptDAO
 from pyapi.db.auth_dao import UserDAO, UserLookup
 from pyapi.db.dao import DataRecordDAO
 from pyapi.db.dependencies import DbSession, RecordReadSession, RecordSession, RequestPatience, database, transaction
@@ -19,6 +20,7 @@ from pyapi.db.session_dao import SessionDAO
 from pyapi.exceptions import InvalidToken, PermissionDenied, Unauthenticated
 from pyapi.schedules.languages import Language, language_of
 from pyapi.services.airflow_service import AirflowService
+from pyapi.services.attempt_service import AttemptService, CountedAttempts, UncountedAttempts
 from pyapi.services.auth_service import Authenticator, AuthService, Caller, Client
 from pyapi.services.backfill_service import BackfillService
 from pyapi.services.calendar_service import CalendarService
@@ -106,10 +108,29 @@ def client(request: Request) -> Client:
     )
 
 
-def auth_service(request: Request, session: DbSession, lookup: Lookup) -> AuthService:
+def attempt_service(request: Request, patience: RequestPatience) -> AttemptService:
+    """The limits for the address that asks, in short transactions of their own."""
+    policy, opened = request.app.state.attempt_policy, database(request)
+    if policy is None:
+        return UncountedAttempts()
+
+    @asynccontextmanager
+    async def stores() -> AsyncIterator[AttemptDAO]:
+        async with transaction(opened.transactions, patience=patience) as session:
+            yield AttemptDAO(session)
+
+    return CountedAttempts(stores, policy, address=request.client.host if request.client else None)
+
+
+def auth_service(
+    request: Request,
+    session: DbSession,
+    lookup: Lookup,
+    attempts: Annotated[AttemptService, Depends(attempt_service)],
+) -> AuthService:
     """Accounts and sessions, in the transaction of the request."""
     state = request.app.state
-    return AuthService(lookup, UserDAO(session), SessionDAO(session), state.passwords, state.tokens)
+    return AuthService(lookup, UserDAO(session), SessionDAO(session), state.passwords, state.tokens, attempts)
 
 
 def user_service(session: DbSession, lookup: Lookup, _: Annotated[Caller, Depends(superuser)]) -> UserService:

@@ -21,6 +21,7 @@ from pyapi.gateways.airflow import Airflow
 from pyapi.gateways.connection import HttpConnection, NullConnection
 from pyapi.services.airflow_courier import AirflowCourier
 from pyapi.services.airflow_observer import AirflowObserver
+from pyapi.services.attempt_service import AttemptPolicy
 from pyapi.services.auth_service import TokenPolicy
 from pyapi.services.calendar_service import CalendarDesk
 from pyapi.services.password_service import PasswordService
@@ -56,6 +57,7 @@ async def lifespan(app: FastAPI, *, settings: Settings) -> AsyncIterator[None]:
         app.state.passwords = passwords
         app.state.calendar_desk = CalendarDesk(calendar_threads, waiting=CALENDAR_QUEUE)
         app.state.tokens = token_policy(settings)
+        app.state.attempt_policy = attempt_policy(settings)
         app.state.anonymous_read = settings.anonymous_read
         app.state.airflow = airflow = airflow_of(settings)
         try:
@@ -144,4 +146,17 @@ def token_policy(settings: Settings) -> TokenPolicy:
         signer=TokenSigner(settings.signing_key(), previous_key=previous_key),
         access_lifetime=timedelta(minutes=settings.access_token_expire_minutes),
         session_lifetime=timedelta(days=settings.refresh_token_expire_days),
+    )
+
+
+def attempt_policy(settings: Settings) -> AttemptPolicy | None:
+    """How often something may be tried; None when the limits are switched off."""
+    if not settings.rate_limit_enabled:
+        return None
+    return AttemptPolicy(
+        wrong_passwords=settings.login_max_failures,
+        wrong_passwords_per_address=settings.login_max_failures_per_address,
+        password_window=timedelta(minutes=settings.login_window_minutes),
+        registrations=settings.register_max_per_hour,
+        key=settings.signing_key().encode(),
     )

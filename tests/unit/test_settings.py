@@ -106,6 +106,9 @@ UNSAFE: list[tuple[str, dict[str, str | None], str, str]] = [
         "pyapi secret generate",
     ),
     ("a weak key before", {"SECRET_KEY_PREVIOUS": "a" * 64}, "SECRET_KEY_PREVIOUS", "logs in again"),
+    ("no limits", {"PYAPI_RATE_LIMIT_ENABLED": "false"}, "PYAPI_RATE_LIMIT_ENABLED", "true"),
+    ("any proxy", {"PYAPI_FORWARDED_ALLOW_IPS": "*"}, "PYAPI_FORWARDED_ALLOW_IPS", "10.0.0.0/8"),
+    ("a proxy and any", {"PYAPI_FORWARDED_ALLOW_IPS": "127.0.0.1, *"}, "PYAPI_FORWARDED_ALLOW_IPS", "10.0.0.0/8"),
     ("reload", {"PYAPI_RELOAD": "true"}, "PYAPI_RELOAD", "false"),
 ]
 
