@@ -35,7 +35,7 @@ class AttemptService(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AttemptPolicy:
-    """How often is too often. `key` hides in the database who tried what: people type passwords into the wrong field."""
+    """How often is too often. `key` hides who tried what: people type their password into the field for the name."""
 
     wrong_passwords: int
     wrong_passwords_per_address: int

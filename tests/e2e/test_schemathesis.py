@@ -18,7 +18,7 @@ import pytest
 
 from tests.conftest import NewDatabase
 from tests.e2e.schemathesis_hooks import PASSWORD, USERNAME
-from tests.fixtures.servers import RunningServer
+from tests.fixtures.servers import QUICK, RunningServer
 
 EXAMPLES = 25
 """How many requests an operation gets in a phase. 400 take ten minutes, and are worth that after a larger change."""
@@ -77,7 +77,7 @@ async def runs(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFacto
     with contextlib.ExitStack() as stack:
         servers = {}
         for caller, database in databases.items():
-            settings = {"DATABASE_URL": database, "PYAPI_PASSWORD_HASH_ROUNDS": "4"}
+            settings = {"DATABASE_URL": database, **QUICK}
             servers[caller] = RunningServer(folder / caller, settings)
             stack.callback(servers[caller].clean_up)
         started = {}
