@@ -5,11 +5,10 @@ right one. 100 from an address whatever the account, and 20 registrations an hou
 What the count is across processes is in test_brute_force_over_workers.py.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
-import bcrypt
 import httpx
 import pytest
 from fastapi import FastAPI
@@ -18,9 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pyapi.services.attempt_service import AttemptPolicy, network_of
 from pyapi.services.password_service import PasswordService
-from pyapi.settings import Settings
 from pyapi.utils.auth import PasswordHasher
-from pyapi.web.lifespan import attempt_policy
 from tests.fixtures.application import PASSWORD, Account, SignUp, assert_problem
 
 WRONG = "SecurePass124"
@@ -28,14 +25,6 @@ HERE, ELSEWHERE = "203.0.113.5", "203.0.113.6"
 MINUTES = 15
 
 At = Callable[[str], httpx.AsyncClient]
-
-
-@pytest.fixture
-def policy(app: FastAPI, settings: Settings) -> Iterator[AttemptPolicy]:
-    """The limits as they are by default; the other tests have none."""
-    app.state.attempt_policy = attempt_policy(settings.model_copy(update={"rate_limit_enabled": True}))
-    yield app.state.attempt_policy
-    app.state.attempt_policy = None
 
 
 @pytest.fixture
@@ -60,22 +49,8 @@ def here(at: At) -> httpx.AsyncClient:
 
 
 @pytest.fixture
-async def wang(sign_up: SignUp, policy: AttemptPolicy) -> Account:
+async def wang(sign_up: SignUp, limits: AttemptPolicy) -> Account:
     return await sign_up("Wang")
-
-
-@pytest.fixture
-def hashings(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """One entry for each hash computed."""
-    seen: list[bytes] = []
-    compute = bcrypt.hashpw
-
-    def spy(password: bytes, salt: bytes) -> bytes:
-        seen.append(salt)
-        return compute(password, salt)
-
-    monkeypatch.setattr(bcrypt, "hashpw", spy)
-    return seen
 
 
 async def log_in(client: httpx.AsyncClient, username: str = "Wang", password: str = PASSWORD) -> httpx.Response:
@@ -177,7 +152,7 @@ async def test_spellings_of_a_name_are_one_account(here: httpx.AsyncClient, wang
 
 
 async def test_no_odd_letter_opens_another_count(
-    here: httpx.AsyncClient, sign_up: SignUp, policy: AttemptPolicy, connection: AsyncConnection
+    here: httpx.AsyncClient, sign_up: SignUp, limits: AttemptPolicy, connection: AsyncConnection
 ) -> None:
     """PostgreSQL takes a dotted capital I for a small i, in most of its locales; Python does not."""
     await sign_up("wili")
@@ -186,7 +161,7 @@ async def test_no_odd_letter_opens_another_count(
     assert await fail(here, 1, "wİlİ") == [429 if is_wili else 401]
 
 
-async def test_a_name_that_nobody_has_is_limited_alike(here: httpx.AsyncClient, policy: AttemptPolicy) -> None:
+async def test_a_name_that_nobody_has_is_limited_alike(here: httpx.AsyncClient, limits: AttemptPolicy) -> None:
     assert await fail(here, 11, "nobody") == [401] * 10 + [429]
 
 
@@ -228,13 +203,13 @@ async def test_the_addresses_of_a_household_count_together(at: At, wang: Account
 
 
 @pytest.fixture
-def three_of_all(app: FastAPI, policy: AttemptPolicy) -> None:
+def three_of_all(app: FastAPI, limits: AttemptPolicy) -> None:
     """Three wrong passwords from an address."""
-    app.state.attempt_policy = replace(policy, wrong_passwords_per_address=3)
+    app.state.attempt_policy = replace(limits, wrong_passwords_per_address=3)
 
 
-def test_an_address_has_a_hundred_wrong_passwords(policy: AttemptPolicy) -> None:
-    assert policy.wrong_passwords_per_address == 100
+def test_an_address_has_a_hundred_wrong_passwords(limits: AttemptPolicy) -> None:
+    assert limits.wrong_passwords_per_address == 100
 
 
 async def test_one_password_cannot_be_tried_on_all_accounts(
@@ -260,9 +235,9 @@ async def test_right_passwords_are_not_counted(here: httpx.AsyncClient, wang: Ac
 
 
 async def test_what_the_account_s_limit_refuses_is_not_counted_for_the_address(
-    here: httpx.AsyncClient, app: FastAPI, wang: Account, policy: AttemptPolicy
+    here: httpx.AsyncClient, app: FastAPI, wang: Account, limits: AttemptPolicy
 ) -> None:
-    app.state.attempt_policy = replace(policy, wrong_passwords=1, wrong_passwords_per_address=3)
+    app.state.attempt_policy = replace(limits, wrong_passwords=1, wrong_passwords_per_address=3)
     await fail(here, 5)
     assert await fail(here, 1, "somebody") == [401]
 
@@ -274,14 +249,14 @@ def registration(number: int, password: str = PASSWORD) -> dict[str, str]:
     return {"username": f"new_{number}", "email": f"new_{number}@example.com", "password": password}
 
 
-async def test_an_address_registers_twenty_times_an_hour(here: httpx.AsyncClient, policy: AttemptPolicy) -> None:
+async def test_an_address_registers_twenty_times_an_hour(here: httpx.AsyncClient, limits: AttemptPolicy) -> None:
     answers = [await here.post("/api/auth/register", json=registration(number)) for number in range(21)]
     assert [answer.status_code for answer in answers] == [201] * 20 + [429]
 
 
 @pytest.fixture
-def two_registrations(app: FastAPI, policy: AttemptPolicy) -> None:
-    app.state.attempt_policy = replace(policy, registrations=2)
+def two_registrations(app: FastAPI, limits: AttemptPolicy) -> None:
+    app.state.attempt_policy = replace(limits, registrations=2)
 
 
 @pytest.mark.parametrize(("body", "status"), [(registration(0), 409), (registration(1, "password"), 422)])
@@ -359,10 +334,10 @@ async def test_no_row_says_who_tried_what(here: httpx.AsyncClient, wang: Account
 
 
 async def test_keys_cannot_be_guessed_without_the_signing_key(
-    app: FastAPI, here: httpx.AsyncClient, wang: Account, policy: AttemptPolicy
+    app: FastAPI, here: httpx.AsyncClient, wang: Account, limits: AttemptPolicy
 ) -> None:
     await fail(here, 10)
-    app.state.attempt_policy = replace(policy, key=b"another key")
+    app.state.attempt_policy = replace(limits, key=b"another key")
     assert await fail(here, 1) == [401]
 
 
