@@ -14,7 +14,12 @@ from pyapi.db.embedded import EmbeddedPostgres
 from pyapi.db.engine import create_engine, parse_database_url
 from pyapi.db.migrations import upgrade
 
-pytest_plugins = ["tests.fixtures.application", "tests.fixtures.callers", "tests.fixtures.servers"]
+pytest_plugins = [
+    "tests.fixtures.application",
+    "tests.fixtures.callers",
+    "tests.fixtures.servers",
+    "tests.fixtures.workers",
+]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -66,6 +66,8 @@ def expected_problems(method: str, path: str, operation: Operation) -> set[str]:
         expected.add("401")
     if operation["operationId"] in {"register", "update_me", "update_user"}:
         expected.add("409")
+    if operation["operationId"] in {"register", "login", "update_me", "change_password"}:
+        expected.add("429")
     if any(parameter["name"] == "If-Match" for parameter in operation.get("parameters", ())):
         expected |= {"400", "412"}
     if "{" in path:
