@@ -41,7 +41,8 @@ _RESERVE: Final = text("""
 _SECONDS_UNTIL_ROOM: Final = text("""
     SELECT CAST(ceil(extract(epoch FROM moment + CAST(:window AS interval) - clock_timestamp())) AS integer)
     FROM pyapi_attempts AS known, unnest(known.moments) AS moment
-    WHERE known.key = :key ORDER BY moment DESC OFFSET :most - 1 LIMIT 1
+    WHERE known.key = :key AND moment > clock_timestamp() - CAST(:window AS interval)
+    ORDER BY moment DESC OFFSET :most - 1 LIMIT 1
     """)
 
 
@@ -57,10 +58,11 @@ class AttemptDAO:
         moment: datetime | None = await self._session.scalar(_RESERVE, values)
         return moment
 
-    async def seconds_until_room(self, limit: Limit) -> int:
-        """How long until `reserve` has room, 1 or more."""
+    async def seconds_until_room(self, limit: Limit) -> int | None:
+        """How long until `reserve` has room, 1 or more; None when it has. Locks nothing, and waits for nobody."""
         values = {"key": limit.key, "most": limit.most, "window": limit.window}
-        return max(1, await self._session.scalar(_SECONDS_UNTIL_ROOM, values) or 1)
+        seconds: int | None = await self._session.scalar(_SECONDS_UNTIL_ROOM, values)
+        return None if seconds is None else max(1, seconds)
 
     async def take_back(self, key: str, moment: datetime) -> None:
         """Let one attempt not count. The last one goes with its row: what was taken back must not fill the table."""

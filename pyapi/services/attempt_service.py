@@ -44,16 +44,24 @@ class AttemptPolicy:
     key: bytes = field(repr=False)
 
 
+Stores = Callable[[], AbstractAsyncContextManager[AttemptDAO]]
+
+
 class CountedAttempts:
-    """The attempts of one address, counted in the database: for all workers, and over restarts."""
+    """The attempts of one address, counted in the database: for all workers, and over restarts.
+
+    `stores` are transactions; `lookups` only read.
+    """
 
     def __init__(
         self,
-        stores: Callable[[], AbstractAsyncContextManager[AttemptDAO]],
+        lookups: Stores,
+        stores: Stores,
         policy: AttemptPolicy,
         *,
         address: str | None,
     ) -> None:
+        self._lookups = lookups
         self._stores = stores
         self._policy = policy
         self._network = network_of(address)
@@ -93,15 +101,21 @@ class CountedAttempts:
             raise
 
     async def _reserve(self, limits: Sequence[Limit]) -> list[datetime]:
-        """In a transaction of its own: it must have happened before a hash is computed, and outlive a 401."""
+        """In a transaction of its own: it must have happened before a hash is computed, and outlive a 401.
+
+        Whoever is refused already is refused by a read: a flood from one address waits for no lock on its row, and
+        keeps no connection from others meanwhile.
+        """
+        async with self._lookups() as attempts:
+            for limit in limits:
+                if (seconds := await attempts.seconds_until_room(limit)) is not None:
+                    raise _refusal(seconds)
         moments = []
         async with self._stores() as attempts:
             for limit in limits:
                 moment = await attempts.reserve(limit)
                 if moment is None:
-                    seconds = await attempts.seconds_until_room(limit)
-                    log.warning("attempts.refused", retry_after_seconds=seconds)
-                    raise TooManyRequests(retry_after_seconds=seconds)
+                    raise _refusal(await attempts.seconds_until_room(limit) or 1)
                 moments.append(moment)
             await attempts.delete_expired(most=SWEPT_AT_ONCE)
         return moments
@@ -110,6 +124,11 @@ class CountedAttempts:
         """One spelling for what is limited; no access token is signed over text with a NUL in it."""
         text = "\0".join(("attempts", self._network, *what))
         return hmac.digest(self._policy.key, text.encode("utf-8", "surrogatepass"), "sha256").hex()
+
+
+def _refusal(seconds: int) -> TooManyRequests:
+    log.warning("attempts.refused", retry_after_seconds=seconds)
+    return TooManyRequests(retry_after_seconds=seconds)
 
 
 class UncountedAttempts:

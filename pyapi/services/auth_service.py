@@ -108,6 +108,7 @@ class AuthService:
     async def register(self, request: RegisterRequest) -> UserRead:
         """Open an account. Raises TooManyRequests, ValidationFailed for a weak password, Conflict for a taken name."""
         inputs = [request.username, request.email, request.full_name or ""]
+        self._passwords.require_room()
         async with self._attempts.registration():
             await self._passwords.require_strong(request.password, pointer="/body/password", user_inputs=inputs)
             hashed_password = await self._passwords.hash(request.password)
@@ -122,6 +123,7 @@ class AuthService:
 
     async def login(self, request: LoginRequest, client: Client) -> TokenPair:
         """Open a session. Raises InvalidCredentials, always the same one, after exactly one hash; TooManyRequests."""
+        self._passwords.require_room()
         user = await self._lookup.by_username(request.username)
         # By the stored name: the database has its own idea of which letters are the same in small.
         async with self._attempts.password(user.username if user else request.username):
@@ -245,6 +247,7 @@ class AuthService:
         """Under the limits of a login: whoever has stolen an access token must not find the password with it."""
         if password is None:
             raise _wrong_current_password()
+        self._passwords.require_room()
         async with self._attempts.password(user.username):
             if not await self._passwords.verify(password, user.hashed_password):
                 raise _wrong_current_password()

@@ -110,16 +110,22 @@ def client(request: Request) -> Client:
 
 def attempt_service(request: Request, patience: RequestPatience) -> AttemptService:
     """The limits for the address that asks, in short transactions of their own."""
-    policy, opened = request.app.state.attempt_policy, database(request)
-    if policy is None:
+    state, opened = request.app.state, database(request)
+    if state.attempt_policy is None:
         return UncountedAttempts()
 
     @asynccontextmanager
-    async def stores() -> AsyncIterator[AttemptDAO]:
-        async with transaction(opened.transactions, patience=patience) as session:
+    async def lookups() -> AsyncIterator[AttemptDAO]:
+        async with transaction(opened.reads, patience=patience) as session:
             yield AttemptDAO(session)
 
-    return CountedAttempts(stores, policy, address=request.client.host if request.client else None)
+    @asynccontextmanager
+    async def stores() -> AsyncIterator[AttemptDAO]:
+        async with transaction(opened.transactions, patience=patience, places=state.attempt_places) as session:
+            yield AttemptDAO(session)
+
+    address = request.client.host if request.client else None
+    return CountedAttempts(lookups, stores, state.attempt_policy, address=address)
 
 
 def auth_service(

@@ -33,6 +33,9 @@ from pyapi.utils.auth import PasswordHasher, TokenSigner
 CALENDAR_QUEUE = 4
 """Different calendars that may wait to be made; each takes a second of a core for 10,000 records."""
 
+ATTEMPT_PLACES = 2
+"""Attempts that a worker counts at once: those of one address wait for each other, and each keeps a connection."""
+
 
 @asynccontextmanager
 async def lifespan(app: FastAPI, *, settings: Settings) -> AsyncIterator[None]:
@@ -58,6 +61,7 @@ async def lifespan(app: FastAPI, *, settings: Settings) -> AsyncIterator[None]:
         app.state.calendar_desk = CalendarDesk(calendar_threads, waiting=CALENDAR_QUEUE)
         app.state.tokens = token_policy(settings)
         app.state.attempt_policy = attempt_policy(settings)
+        app.state.attempt_places = asyncio.Semaphore(ATTEMPT_PLACES)
         app.state.anonymous_read = settings.anonymous_read
         app.state.airflow = airflow = airflow_of(settings)
         try:

@@ -341,15 +341,22 @@ async def test_keys_cannot_be_guessed_without_the_signing_key(
     assert await fail(here, 1) == [401]
 
 
+@pytest.mark.parametrize("is_known", [True, False], ids=["before it counts", "after it has counted"])
 async def test_a_service_that_is_busy_counts_nothing(
-    app: FastAPI, here: httpx.AsyncClient, wang: Account, connection: AsyncConnection
+    app: FastAPI,
+    here: httpx.AsyncClient,
+    wang: Account,
+    connection: AsyncConnection,
+    monkeypatch: pytest.MonkeyPatch,
+    is_known: bool,
 ) -> None:
     """A flood that is refused must not fill the table either."""
     await connection.execute(text("DELETE FROM pyapi_attempts"))
-    passwords = app.state.passwords
-    app.state.passwords = full = PasswordService(PasswordHasher(rounds=4), threads=1, queue=-1)
+    full = PasswordService(PasswordHasher(rounds=4), threads=1, queue=-1)
+    if not is_known:
+        monkeypatch.setattr(full, "require_room", lambda: None)
+    monkeypatch.setattr(app.state, "passwords", full)
     answers = [(await log_in(here, f"user_{number}")).status_code for number in range(12)]
-    app.state.passwords = passwords
     full.close()
     assert (answers, await rows(connection)) == ([503] * 12, [])
 
