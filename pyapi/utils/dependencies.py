@@ -108,7 +108,7 @@ def client(request: Request) -> Client:
     )
 
 
-def attempt_service(request: Request, patience: RequestPatience) -> AttemptService:
+async def attempt_service(request: Request, patience: RequestPatience) -> AttemptService:
     """The limits for the address that asks, in short transactions of their own."""
     state, opened = request.app.state, database(request)
     if state.attempt_policy is None:

@@ -5,7 +5,7 @@ right one. 100 from an address whatever the account, and 20 registrations an hou
 What the count is across processes is in test_brute_force_over_workers.py.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
@@ -341,23 +341,29 @@ async def test_keys_cannot_be_guessed_without_the_signing_key(
     assert await fail(here, 1) == [401]
 
 
+@pytest.fixture
+def full(app: FastAPI) -> Iterator[PasswordService]:
+    """A service whose queue for passwords has no room left."""
+    passwords = app.state.passwords
+    app.state.passwords = full = PasswordService(PasswordHasher(rounds=4), threads=1, queue=-1)
+    yield full
+    app.state.passwords = passwords
+    full.close()
+
+
 @pytest.mark.parametrize("is_known", [True, False], ids=["before it counts", "after it has counted"])
 async def test_a_service_that_is_busy_counts_nothing(
-    app: FastAPI,
     here: httpx.AsyncClient,
-    wang: Account,
+    limits: AttemptPolicy,
     connection: AsyncConnection,
+    full: PasswordService,
     monkeypatch: pytest.MonkeyPatch,
     is_known: bool,
 ) -> None:
     """A flood that is refused must not fill the table either."""
-    await connection.execute(text("DELETE FROM pyapi_attempts"))
-    full = PasswordService(PasswordHasher(rounds=4), threads=1, queue=-1)
     if not is_known:
         monkeypatch.setattr(full, "require_room", lambda: None)
-    monkeypatch.setattr(app.state, "passwords", full)
     answers = [(await log_in(here, f"user_{number}")).status_code for number in range(12)]
-    full.close()
     assert (answers, await rows(connection)) == ([503] * 12, [])
 
 
