@@ -22,6 +22,7 @@ PyAPIError
     ├── PayloadTooLarge             413
     ├── UnsupportedMediaType        415
     ├── ValidationFailed            422
+    ├── TooManyRequests             429
     └── ServiceUnavailable          503
         ├── DatabaseUnavailable     PostgreSQL is away, locked or too slow
         ├── AirflowUnavailable      Airflow is away, too slow, or does not take PyAPI's account
@@ -252,6 +253,24 @@ class ValidationFailed(Problem):
     def __init__(self, errors: Sequence[FieldError], detail: str | None = None) -> None:
         super().__init__(detail)
         self.errors = tuple(errors)
+
+
+class TooManyRequests(Problem):
+    """Tried too often (RFC 6585, 4); the same request is looked at again when `retry_after_seconds` are over."""
+
+    status = 429
+    code = "too_many_requests"
+    title = "Too many requests"
+    default_detail = "That was tried too often. Wait as long as 'Retry-After' says, then try again."
+
+    def __init__(self, *, retry_after_seconds: int) -> None:
+        super().__init__()
+        self.retry_after_seconds = retry_after_seconds
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """When to try again."""
+        return {"Retry-After": str(self.retry_after_seconds)}
 
 
 class ServiceUnavailable(Problem):

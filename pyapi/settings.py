@@ -119,8 +119,21 @@ class Settings(BaseSettings):
     )
     metrics_enabled: bool = Field(True, description="Serve Prometheus metrics at /metrics.")
     docs_enabled: bool = Field(True, description="Serve Swagger UI, ReDoc and the OpenAPI document.")
+    rate_limit_enabled: bool = Field(
+        True, description="Limit logins and registrations; false is for tests, and refused in production."
+    )
+    login_max_failures: int = Field(
+        10, ge=1, le=1000, description="Wrong passwords for one account from one address, until 429."
+    )
+    login_max_failures_per_address: int = Field(
+        100, ge=1, le=100_000, description="Wrong passwords from one address, whatever the account, until 429."
+    )
+    login_window_minutes: int = Field(15, ge=1, le=1440, description="How long a wrong password counts.")
+    register_max_per_hour: int = Field(
+        20, ge=1, le=100_000, description="Registrations that one address may try in an hour, until 429."
+    )
     forwarded_allow_ips: str = Field(
-        "127.0.0.1", description="Proxies whose X-Forwarded-For is believed, separated by commas."
+        "127.0.0.1", description="Proxies, or their networks, whose X-Forwarded-For is believed, separated by commas."
     )
     graceful_timeout_seconds: int = Field(30, ge=1, le=600, description="Time for requests in flight after SIGTERM.")
     migrate_on_start: bool = Field(True, description="Apply missing migrations when the service starts.")
@@ -188,6 +201,10 @@ class Settings(BaseSettings):
         previous = self.secret_key_previous
         if previous is not None and (weakness := key_weakness(previous.get_secret_value())):
             yield f"SECRET_KEY_PREVIOUS is unsafe: {weakness} Remove it; whoever is logged in logs in again."
+        if not self.rate_limit_enabled:
+            yield "PYAPI_RATE_LIMIT_ENABLED is off: set it to true, or passwords can be guessed without end."
+        if "*" in self.forwarded_allow_ips:
+            yield "PYAPI_FORWARDED_ALLOW_IPS is open to everybody: name the proxies, or their networks as 10.0.0.0/8."
         if self.reload:
             yield "PYAPI_RELOAD is on: set it to false, reloading is for development."
 

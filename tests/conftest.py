@@ -14,7 +14,7 @@ from pyapi.db.embedded import EmbeddedPostgres
 from pyapi.db.engine import create_engine, parse_database_url
 from pyapi.db.migrations import upgrade
 
-pytest_plugins = [f"tests.fixtures.{name}" for name in ("application", "callers", "issued", "servers")]
+pytest_plugins = [f"tests.fixtures.{name}" for name in ("application", "callers", "issued", "servers", "workers")]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -24,6 +24,7 @@ from pyapi.schemas.auth_schemas import (
     UpdateMeRequest,
     UserRead,
 )
+from pyapi.services.attempt_service import AttemptService
 from pyapi.services.password_service import PasswordService
 from pyapi.utils.auth import (
     PERSONAL_TOKEN_PREFIX,
@@ -120,33 +121,41 @@ class AuthService:
         sessions: SessionDAO,
         passwords: PasswordService,
         policy: TokenPolicy,
+        attempts: AttemptService,
     ) -> None:
         self._lookup = lookup
         self._users = users
         self._sessions = sessions
         self._passwords = passwords
         self._policy = policy
+        self._attempts = attempts
 
     async def register(self, request: RegisterRequest) -> UserRead:
-        """Open an account. Raises ValidationFailed for a weak password, Conflict for a taken name or address."""
+        """Open an account. Raises TooManyRequests, ValidationFailed for a weak password, Conflict for a taken name."""
         inputs = [request.username, request.email, request.full_name or ""]
-        await self._passwords.require_strong(request.password, pointer="/body/password", user_inputs=inputs)
+        self._passwords.require_room()
+        async with self._attempts.registration():
+            await self._passwords.require_strong(request.password, pointer="/body/password", user_inputs=inputs)
+            hashed_password = await self._passwords.hash(request.password)
         user = await self._users.add(
             username=request.username,
             email=request.email,
             full_name=request.full_name,
-            hashed_password=await self._passwords.hash(request.password),
+            hashed_password=hashed_password,
         )
         log.info("user.registered", user_id=user.id)
         return UserRead.model_validate(user)
 
     async def login(self, request: LoginRequest, client: Client) -> TokenPair:
-        """Open a session. Raises InvalidCredentials, always the same one, after exactly one hash."""
+        """Open a session. Raises InvalidCredentials, always the same one, after exactly one hash; TooManyRequests."""
+        self._passwords.require_room()
         user = await self._lookup.by_username(request.username)
-        fits = await self._passwords.verify(request.password, user.hashed_password if user else None)
-        if user is None or not fits or not user.is_active:
-            log.info("login.failed", user_id=user.id if user else None)
-            raise InvalidCredentials
+        # By the stored name: the database has its own idea of which letters are the same in small.
+        async with self._attempts.password(user.username if user else request.username):
+            fits = await self._passwords.verify(request.password, user.hashed_password if user else None)
+            if user is None or not fits or not user.is_active:
+                log.info("login.failed", user_id=user.id if user else None)
+                raise InvalidCredentials
         rehash = self._passwords.needs_rehash(user.hashed_password)
         refresh_token = new_refresh_token()
         issued = await self._sessions.start(
@@ -261,8 +270,13 @@ class AuthService:
         return user
 
     async def _require_current(self, user: User, password: str | None) -> None:
-        if password is None or not await self._passwords.verify(password, user.hashed_password):
+        """Under the limits of a login: whoever has stolen an access token must not find the password with it."""
+        if password is None:
             raise _wrong_current_password()
+        self._passwords.require_room()
+        async with self._attempts.password(user.username):
+            if not await self._passwords.verify(password, user.hashed_password):
+                raise _wrong_current_password()
 
 
 def _wrong_current_password() -> ValidationFailed:

@@ -18,6 +18,10 @@ class PasswordService:
         self._hasher = hasher
         self._threads = WorkerThreads("password", threads=threads, queue=queue)
 
+    def require_room(self) -> None:
+        """Raise Busy when the queue is full."""
+        self._threads.require_room()
+
     async def hash(self, password: str) -> str:
         """A new hash for a password that has been accepted."""
         return await self._threads.run(self._hasher.hash, password)

@@ -20,10 +20,14 @@ class WorkerThreads:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._room = threads + queue
 
-    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """What `work` answers. Raises Busy when the queue is full."""
+    def require_room(self) -> None:
+        """Raise Busy when the queue is full, before anything else is done for nothing."""
         if self._room == 0:
             raise Busy
+
+    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What `work` answers. Raises Busy when the queue is full."""
+        self.require_room()
         self._room -= 1
         loop = asyncio.get_running_loop()
 

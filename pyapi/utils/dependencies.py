@@ -10,6 +10,7 @@ from fastapi.security import HTTPBearer, OAuth2PasswordBearer
 
 from pyapi.db.access_dao import AccessDAO
 from pyapi.db.airflow_dao import AirflowOutboxDAO, AirflowSeenDAO
+from pyapi.db.attempt_dao import AttemptDAO
 from pyapi.db.audience import Audience
 from pyapi.db.auth_dao import UserDAO, UserLookup
 from pyapi.db.dao import DataRecordDAO
@@ -32,6 +33,7 @@ from pyapi.exceptions import InsufficientScope, InvalidToken, PermissionDenied, 
 from pyapi.schedules.languages import Language, language_of
 from pyapi.services.access_service import AccessService
 from pyapi.services.airflow_service import AirflowService
+from pyapi.services.attempt_service import AttemptService, CountedAttempts, UncountedAttempts
 from pyapi.services.auth_service import Authenticator, AuthService, Caller, Client
 from pyapi.services.backfill_service import BackfillService
 from pyapi.services.calendar_service import CalendarService
@@ -178,10 +180,35 @@ def client(request: Request) -> Client:
     )
 
 
-def auth_service(request: Request, session: DbSession, lookup: Lookup) -> AuthService:
+async def attempt_service(request: Request, patience: RequestPatience) -> AttemptService:
+    """The limits for the address that asks, in short transactions of their own."""
+    state, opened = request.app.state, database(request)
+    if state.attempt_policy is None:
+        return UncountedAttempts()
+
+    @asynccontextmanager
+    async def lookups() -> AsyncIterator[AttemptDAO]:
+        async with transaction(opened.reads, patience=patience) as session:
+            yield AttemptDAO(session)
+
+    @asynccontextmanager
+    async def stores() -> AsyncIterator[AttemptDAO]:
+        async with transaction(opened.transactions, patience=patience, places=state.attempt_places) as session:
+            yield AttemptDAO(session)
+
+    address = request.client.host if request.client else None
+    return CountedAttempts(lookups, stores, state.attempt_policy, address=address)
+
+
+def auth_service(
+    request: Request,
+    session: DbSession,
+    lookup: Lookup,
+    attempts: Annotated[AttemptService, Depends(attempt_service)],
+) -> AuthService:
     """Accounts and sessions, in the transaction of the request."""
     state = request.app.state
-    return AuthService(lookup, UserDAO(session), SessionDAO(session), state.passwords, state.tokens)
+    return AuthService(lookup, UserDAO(session), SessionDAO(session), state.passwords, state.tokens, attempts)
 
 
 def user_service(session: DbSession, lookup: Lookup, _: Annotated[Caller, Depends(superuser)]) -> UserService:
@@ -302,11 +329,6 @@ def run_service(request: Request, caller: RunWriter, sealer: RecordSealer, patie
 def run_reader(request: Request, caller: DataInsider, sealer: RecordSealer, patience: RequestPatience) -> RunService:
     """Runs of records, to be read; for people and programs that are signed in."""
     return RunService(request.app.state.airflow, _run_stores(request, patience, caller), caller, sealer=sealer)
-
-
-def run_reader(request: Request, caller: DataInsider, patience: RequestPatience) -> RunService:
-    """Runs of records, to be read; for people and programs that are signed in."""
-    return RunService(request.app.state.airflow, _run_stores(request, patience, caller), caller)
 
 
 def _backfills(request: Request, patience: Patience, caller: Caller) -> BackfillService:

@@ -21,6 +21,7 @@ from pyapi.gateways.airflow import Airflow
 from pyapi.gateways.connection import HttpConnection, NullConnection
 from pyapi.services.airflow_courier import AirflowCourier
 from pyapi.services.airflow_observer import AirflowObserver
+from pyapi.services.attempt_service import AttemptPolicy
 from pyapi.services.auth_service import TokenPolicy
 from pyapi.services.calendar_service import CalendarDesk
 from pyapi.services.password_service import PasswordService
@@ -32,6 +33,9 @@ from pyapi.utils.sealing import Sealer
 
 CALENDAR_QUEUE = 4
 """Different calendars that may wait to be made; each takes a second of a core for 10,000 records."""
+
+ATTEMPT_PLACES = 2
+"""Attempts that a worker counts at once: those of one address wait for each other, and each keeps a connection."""
 
 
 @asynccontextmanager
@@ -58,6 +62,8 @@ async def lifespan(app: FastAPI, *, settings: Settings) -> AsyncIterator[None]:
         app.state.calendar_desk = CalendarDesk(calendar_threads, waiting=CALENDAR_QUEUE)
         app.state.tokens = token_policy(settings)
         app.state.sealer = Sealer(settings.sealing_keys())
+        app.state.attempt_policy = attempt_policy(settings)
+        app.state.attempt_places = asyncio.Semaphore(ATTEMPT_PLACES)
         app.state.anonymous_read = settings.anonymous_read
         app.state.default_visibility = settings.default_visibility
         app.state.airflow = airflow = airflow_of(settings)
@@ -147,4 +153,17 @@ def token_policy(settings: Settings) -> TokenPolicy:
         signer=TokenSigner(settings.signing_key(), previous_key=previous_key),
         access_lifetime=timedelta(minutes=settings.access_token_expire_minutes),
         session_lifetime=timedelta(days=settings.refresh_token_expire_days),
+    )
+
+
+def attempt_policy(settings: Settings) -> AttemptPolicy | None:
+    """How often something may be tried; None when the limits are switched off."""
+    if not settings.rate_limit_enabled:
+        return None
+    return AttemptPolicy(
+        wrong_passwords=settings.login_max_failures,
+        wrong_passwords_per_address=settings.login_max_failures_per_address,
+        password_window=timedelta(minutes=settings.login_window_minutes),
+        registrations=settings.register_max_per_hour,
+        key=settings.signing_key().encode(),
     )

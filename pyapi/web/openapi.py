@@ -56,7 +56,12 @@ _HEADERS: dict[str, dict[str, Any]] = {
     "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}},
     "WWW-Authenticate": {"description": "How to sign in (RFC 6750).", "schema": {"type": "string"}},
 }
-_HEADERS_OF_PROBLEMS = {"401": ["WWW-Authenticate"], "403": ["WWW-Authenticate"], "503": ["Retry-After"]}
+_HEADERS_OF_PROBLEMS = {
+    "401": ["WWW-Authenticate"],
+    "403": ["WWW-Authenticate"],
+    "429": ["Retry-After"],
+    "503": ["Retry-After"],
+}
 _HEADERS_OF_ANSWERS = {
     "login": ["Cache-Control"],
     "create_token": ["Cache-Control"],

@@ -68,6 +68,8 @@ def expected_problems(method: str, path: str, operation: Operation) -> set[str]:
         expected.add("403")  # at least for personal access tokens
     if operation["operationId"] in {"register", "update_me", "update_user", "create_token"}:
         expected.add("409")
+    if operation["operationId"] in {"register", "login", "update_me", "change_password"}:
+        expected.add("429")
     if any(parameter["name"] == "If-Match" for parameter in operation.get("parameters", ())):
         expected |= {"400", "412"}
     if "{" in path:

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.fixtures.application import PASSWORD, Account, assert_problem
-from tests.fixtures.servers import OwnPostgres, RunningServer, sign_up
+from tests.fixtures.servers import QUICK, OwnPostgres, RunningServer, sign_up
 
 POOL_SIZE = 10
 CROWD = 3 * POOL_SIZE
@@ -23,7 +23,7 @@ def server(own_postgres: OwnPostgres, tmp_path_factory: pytest.TempPathFactory) 
     settings = {
         "DATABASE_URL": own_postgres.url,
         "PYAPI_DATABASE_POOL_SIZE": str(POOL_SIZE),
-        "PYAPI_PASSWORD_HASH_ROUNDS": "4",
+        **QUICK,
     }
     server = RunningServer(tmp_path_factory.mktemp("away") / "server", settings)
     try:

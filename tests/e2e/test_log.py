@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import make_url
 
 from tests.fixtures.application import PASSWORD
-from tests.fixtures.servers import OwnPostgres, RunningServer
+from tests.fixtures.servers import QUICK, OwnPostgres, RunningServer
 
 SECRET_KEY = secrets.token_urlsafe(48)
 NEW_PASSWORD = "另一組更長的密碼 2026"
@@ -38,7 +38,7 @@ async def story(own_postgres: OwnPostgres, tmp_path_factory: pytest.TempPathFact
         "DATABASE_URL": own_postgres.url,
         "SECRET_KEY": SECRET_KEY,
         "PYAPI_LOG_LEVEL": "DEBUG",
-        "PYAPI_PASSWORD_HASH_ROUNDS": "4",
+        **QUICK,
     }
     server = RunningServer(tmp_path_factory.mktemp("log") / "server", settings)
     answers: list[httpx.Response] = []

@@ -79,6 +79,14 @@ REFUSALS = {
         {"SECRET_KEY": "your-production-secret-key-at-least-32-characters"},
         f"SECRET_KEY is unsafe: The key is an example from the documentation, known to everybody. {CURE}",
     ),
+    "no limits": (
+        {"PYAPI_RATE_LIMIT_ENABLED": "false"},
+        "PYAPI_RATE_LIMIT_ENABLED is off: set it to true, or passwords can be guessed without end.",
+    ),
+    "any proxy": (
+        {"PYAPI_FORWARDED_ALLOW_IPS": "*"},
+        "PYAPI_FORWARDED_ALLOW_IPS is open to everybody: name the proxies, or their networks as 10.0.0.0/8.",
+    ),
     "reload": (
         {"PYAPI_RELOAD": "true"},
         "PYAPI_RELOAD is on: set it to false, reloading is for development.",

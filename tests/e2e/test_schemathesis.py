@@ -18,7 +18,7 @@ import pytest
 
 from tests.conftest import NewDatabase
 from tests.e2e.schemathesis_hooks import PASSWORD, USERNAME
-from tests.fixtures.servers import RunningServer
+from tests.fixtures.servers import QUICK, RunningServer
 
 EXAMPLES, MANY_EXAMPLES = 50, 400
 """How many requests an operation gets in a phase; the many take ten minutes for each caller, and run at night."""
@@ -76,7 +76,7 @@ async def started_runs(new_database: NewDatabase, folder: Path, *, examples: int
     with contextlib.ExitStack() as stack:
         servers = {}
         for caller, database in databases.items():
-            settings = {"DATABASE_URL": database, "PYAPI_PASSWORD_HASH_ROUNDS": "4"}
+            settings = {"DATABASE_URL": database, **QUICK}
             servers[caller] = RunningServer(folder / caller, settings)
             stack.callback(servers[caller].clean_up)
         started = {}

@@ -13,6 +13,7 @@ from pyapi.exceptions import (
     InvalidToken,
     NotFound,
     PermissionDenied,
+    TooManyRequests,
 )
 from pyapi.schemas.auth_schemas import (
     ChangePasswordRequest,
@@ -41,14 +42,18 @@ UserId = Annotated[int, Path(ge=1, le=MAX_ID)]
 NO_STORE = {"Cache-Control": "no-store"}
 
 
-@router.post("/register", status_code=201, responses=problem_responses([Conflict, Busy, DatabaseUnavailable]))
+@router.post(
+    "/register", status_code=201, responses=problem_responses([Conflict, TooManyRequests, Busy, DatabaseUnavailable])
+)
 async def register(request: RegisterRequest, auth: Auth) -> UserRead:
     """Open an account."""
     return await auth.register(request)
 
 
 @router.post(
-    "/login", responses=problem_responses([InvalidCredentials, Busy, DatabaseUnavailable]), openapi_extra=LOGIN_BODY
+    "/login",
+    responses=problem_responses([InvalidCredentials, TooManyRequests, Busy, DatabaseUnavailable]),
+    openapi_extra=LOGIN_BODY,
 )
 async def login(
     request: Annotated[LoginRequest, Depends(login_request)], auth: Auth, client: CallingClient, response: Response
@@ -97,13 +102,15 @@ async def get_me(caller: SignedIn, auth: Auth) -> UserRead:
     return await auth.me(caller)
 
 
-@router.put("/me", responses=problem_responses([InvalidToken, Conflict, Busy, DatabaseUnavailable]))
+@router.put("/me", responses=problem_responses([InvalidToken, Conflict, TooManyRequests, Busy, DatabaseUnavailable]))
 async def update_me(request: UpdateMeRequest, caller: SignedIn, auth: Auth) -> UserRead:
     """Change your account. A new e-mail address needs `current_password`."""
     return await auth.update_me(caller, request)
 
 
-@router.post("/change-password", responses=problem_responses([InvalidToken, Busy, DatabaseUnavailable]))
+@router.post(
+    "/change-password", responses=problem_responses([InvalidToken, TooManyRequests, Busy, DatabaseUnavailable])
+)
 async def change_password(request: ChangePasswordRequest, caller: SignedIn, auth: Auth) -> SessionsEnded:
     """Set a new password. Every session ends, this one included."""
     return await auth.change_password(caller, request)

@@ -1,4 +1,7 @@
-"""A new SECRET_KEY: nobody is logged out while the one before is known, and nothing is signed with that."""
+"""A new SECRET_KEY logs nobody out while the one before is known, and nothing is signed with that (ASVS 5.0, 13.3.4).
+
+That neither key may be weak, empty or a public one: tests/unit/test_settings.py and tests/unit/test_auth_tokens.py.
+"""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -34,16 +37,38 @@ def serve(settings: Settings) -> Serve:
     return serve
 
 
+@pytest.fixture(autouse=True)
+async def account(serve: Serve) -> None:
+    """Opened once: what these services write is committed."""
+    async with serve(OLD) as service:
+        await service.post("/api/auth/register", json=ACCOUNT)
+
+
 async def status_with(client: httpx.AsyncClient, token: str) -> int:
     return (await client.get("/api/auth/me", headers={"Authorization": f"Bearer {token}"})).status_code
 
 
 async def test_a_new_key_logs_nobody_out(serve: Serve) -> None:
     async with serve(OLD) as before:
-        await before.post("/api/auth/register", json=ACCOUNT)
         old_token = (await log_in(before, "rotated"))["access_token"]
     async with serve(NEW, OLD) as rotated:
         new_token = (await log_in(rotated, "rotated"))["access_token"]
         assert [await status_with(rotated, token) for token in (old_token, new_token)] == [200, 200]
     async with serve(NEW) as after:
         assert [await status_with(after, token) for token in (old_token, new_token)] == [401, 200]
+
+
+async def test_a_key_that_is_no_longer_named_opens_nothing(serve: Serve) -> None:
+    async with serve(OLD) as before:
+        token = (await log_in(before, "rotated"))["access_token"]
+    async with serve(NEW) as after:
+        assert await status_with(after, token) == 401
+
+
+async def test_a_session_is_refreshed_across_the_rotation(serve: Serve) -> None:
+    """Refresh tokens are not signed: a session goes on even when the key before is not named."""
+    async with serve(OLD) as before:
+        refresh_token = (await log_in(before, "rotated"))["refresh_token"]
+    async with serve(NEW) as after:
+        answer = await after.post("/api/auth/refresh", json={"refresh_token": refresh_token})
+        assert await status_with(after, answer.json()["access_token"]) == 200
