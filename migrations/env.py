@@ -14,6 +14,11 @@ from pyapi.settings import Settings
 # Any fixed number will do: everyone who migrates must ask for the same one.
 MIGRATION_LOCK = 0x70796170696D6967
 
+# Another migration may take as long as a statement may. A table is another matter: while a migration waits for one,
+# everybody who comes later waits behind it, readers too.
+WAIT_FOR_MIGRATION = "SET LOCAL lock_timeout = 0"
+WAIT_FOR_TABLES = "SET LOCAL lock_timeout = '10s'"
+
 
 def run(connection: Connection) -> None:
     """Migrate inside one transaction, so that a process killed half way leaves nothing behind.
@@ -29,7 +34,9 @@ def run(connection: Connection) -> None:
         compare_server_default=True,
     )
     with context.begin_transaction():
+        connection.execute(text(WAIT_FOR_MIGRATION))
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+        connection.execute(text(WAIT_FOR_TABLES))
         context.run_migrations()
 
 

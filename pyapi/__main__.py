@@ -7,6 +7,7 @@ import sys
 import time
 from functools import partial
 
+import structlog
 import uvicorn
 from fastapi import FastAPI
 
@@ -15,10 +16,13 @@ from pyapi.db.engine import parse_database_url
 from pyapi.db.migrations import prepare_schema
 from pyapi.exceptions import ConfigurationError
 from pyapi.gunicorn_runner import serve
+from pyapi.http_protocol import KEEP_ALIVE_SECONDS, Protocol
 from pyapi.log import configure_logging
 from pyapi.settings import Settings
 
 PORT_SECONDS = 2.0
+
+log = structlog.get_logger(__name__)
 
 
 def start(settings: Settings) -> None:
@@ -26,6 +30,8 @@ def start(settings: Settings) -> None:
     settings.require_safe()
     require_free_port(settings.host, settings.port, named="PYAPI_HOST, PYAPI_PORT")
     configure_logging(level=settings.log_level, style=settings.log_format)
+    for warning in settings.warnings():
+        log.warning("settings.warning", warning=warning)
     server = EmbeddedPostgres(settings.data_dir) if settings.database_url is None else None
     try:
         url = server.start() if server else settings.database_url.get_secret_value()  # type: ignore[union-attr]
@@ -43,6 +49,8 @@ def _serve(settings: Settings) -> None:
         uvicorn.run(
             "pyapi.web.application:get_app",
             factory=True,
+            http=Protocol,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
             reload=True,
             reload_dirs=["pyapi"],
             host=settings.host,

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic.json_schema import models_json_schema
 
-from pyapi.exceptions import BadRequest, PayloadTooLarge, UnsupportedMediaType, ValidationFailed
+from pyapi.exceptions import BadRequest, PayloadTooLarge, RequestTimeout, UnsupportedMediaType, ValidationFailed
 from pyapi.schedules.languages import LANGUAGES
 from pyapi.schemas.auth_schemas import LoginForm, LoginRequest
 from pyapi.schemas.problem_schemas import ProblemDocument, ValidationProblemDocument
@@ -85,7 +85,7 @@ def install_openapi(app: FastAPI) -> None:
 def _document_bad_requests(operation: dict[str, Any]) -> None:
     """What reading a request can end in is the same everywhere, so it is not said beside each route."""
     if "requestBody" in operation:
-        found = problem_responses([BadRequest, PayloadTooLarge, UnsupportedMediaType, ValidationFailed])
+        found = problem_responses([BadRequest, RequestTimeout, PayloadTooLarge, UnsupportedMediaType, ValidationFailed])
     elif "parameters" in operation:
         found = problem_responses([ValidationFailed])
     else:

@@ -17,7 +17,7 @@ POST = b"POST /api/auth/register HTTP/1.1\r\nHost: x\r\nContent-Type: applicatio
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 CHUNK = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
 
-WEBSOCKET = b"GET /nothing HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\r\n"
+WEBSOCKET = b"GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 
 UNREADABLE = {
     "no HTTP": b"hello\r\n\r\n",
@@ -32,7 +32,6 @@ UNREADABLE = {
     "host and port": b"CONNECT evil.example:443 HTTP/1.1\r\nHost: x\r\n\r\n",
     "path with a raw byte": b"GET /api/data/\xff HTTP/1.1\r\nHost: x\r\n\r\n",
     "space in the path": b"GET /api/data/?q=a b HTTP/1.1\r\nHost: x\r\n\r\n",
-    "path of 100,000 characters": b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
     "header without colon": LIST + b"nothing\r\n\r\n",
     "header with a space in its name": LIST + b"X Y: 1\r\n\r\n",
     "header with a byte over 127 in its name": LIST + b"\xff: 1\r\n\r\n",
@@ -59,26 +58,34 @@ REFUSED: dict[str, tuple[bytes, int, str]] = {
     "body of 10 GB, announced": (POST + b"Content-Length: 10000000000\r\n\r\n{}", 413, "payload_too_large"),
     "body of 2 MB in chunks": (CHUNKED + CHUNK * 32 + b"0\r\n\r\n", 413, "payload_too_large"),
     "body of a GET": (LIST + b"Content-Length: 2000000\r\n\r\n", 413, "payload_too_large"),
-    "body for nobody": (b"POST /nothing HTTP/1.1\r\nContent-Length: 2000000\r\n\r\n", 413, "payload_too_large"),
+    "body for nobody": (
+        b"POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\n\r\n",
+        413,
+        "payload_too_large",
+    ),
     "no path": (b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", 404, "not_found"),
     "two slashes": (b"GET //api/data/ HTTP/1.1\r\nHost: x\r\n\r\n", 404, "not_found"),
     "way up": (b"GET /api/static/../../pyproject.toml HTTP/1.1\r\nHost: x\r\n\r\n", 404, "not_found"),
-    "way up, encoded": (b"GET /api/static/%2e%2e%2f%2e%2e%2fpyproject.toml HTTP/1.1\r\n\r\n", 404, "not_found"),
+    "way up, encoded": (
+        b"GET /api/static/%2e%2e%2f%2e%2e%2fpyproject.toml HTTP/1.1\r\nHost: x\r\n\r\n",
+        404,
+        "not_found",
+    ),
     "path of 6,000 parts": (b"GET /" + b"a/" * 6000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 404, "not_found"),
     "path with NUL": (b"GET /api/data/%00 HTTP/1.1\r\nHost: x\r\n\r\n", 422, "validation_failed"),
     "path that is no UTF-8": (b"GET /api/data/%ff HTTP/1.1\r\nHost: x\r\n\r\n", 422, "validation_failed"),
     "path of overlong UTF-8": (b"GET /api/data/%c0%80 HTTP/1.1\r\nHost: x\r\n\r\n", 422, "validation_failed"),
     "path of a surrogate": (b"GET /api/data/%ed%a0%80 HTTP/1.1\r\nHost: x\r\n\r\n", 422, "validation_failed"),
     "path of half an escape": (b"GET /api/data/%zz HTTP/1.1\r\nHost: x\r\n\r\n", 422, "validation_failed"),
-    "id of 5,000 digits": (b"GET /api/data/" + b"9" * 5000 + b" HTTP/1.1\r\n\r\n", 422, "validation_failed"),
+    "id of 5,000 digits": (b"GET /api/data/" + b"9" * 5000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 422, "validation_failed"),
     "query with NUL": (b"GET /api/data/?q=%00 HTTP/1.1\r\nHost: x\r\n\r\n", 422, "validation_failed"),
     "limit twice": (b"GET /api/data/?limit=1&limit=%00 HTTP/1.1\r\nHost: x\r\n\r\n", 422, "validation_failed"),
     "500 parameters": (b"GET /api/data/?" + b"a=b&" * 500 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 422, "validation_failed"),
     "TRACE": (b"TRACE /api/data/ HTTP/1.1\r\nHost: x\r\n\r\n", 405, "method_not_allowed"),
     "OPTIONS": (b"OPTIONS /api/data/1 HTTP/1.1\r\nHost: x\r\n\r\n", 405, "method_not_allowed"),
     "token of bytes": (LIST + b"Authorization: Bearer \xff\xfe\r\n\r\n", 401, "invalid_token"),
-    "token of 70,000 characters": (
-        LIST + b"Authorization: Bearer " + b"A" * 70_000 + b"\r\n\r\n",
+    "token of 16,000 characters": (
+        LIST + b"Authorization: Bearer " + b"A" * 16_000 + b"\r\n\r\n",
         401,
         "invalid_token",
     ),

@@ -41,6 +41,7 @@ EFFECTS = [
         "cors_origins",
         ("https://a.example", "https://b.example"),
     ),
+    ("PYAPI_TRUSTED_HOSTS", "a.example, *.b.example", "trusted_hosts", ("a.example", "*.b.example")),
     ("SECRET_KEY_PREVIOUS", GOOD_KEY, "secret_key_previous", SecretStr(GOOD_KEY)),
     ("PYAPI_DOCS_ENABLED", "false", "docs_enabled", False),
     ("PYAPI_METRICS_ENABLED", "false", "metrics_enabled", False),

@@ -20,10 +20,15 @@ _POLICY: Final = (
     "default-src 'none'; script-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "frame-ancestors 'none'; base-uri 'none'; form-action 'none'; "
 )
-_SWAGGER_UI_HEADERS: Final = {"Cache-Control": "no-cache", "Content-Security-Policy": _POLICY + "style-src 'self'"}
+_PAGE_HEADERS: Final = {
+    "Cache-Control": "no-cache",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()",
+}
+_SWAGGER_UI_HEADERS: Final = {**_PAGE_HEADERS, "Content-Security-Policy": _POLICY + "style-src 'self'"}
 # ReDoc writes its styles into the page and searches in a worker that it makes from a blob.
 _REDOC_HEADERS: Final = {
-    "Cache-Control": "no-cache",
+    **_PAGE_HEADERS,
     "Content-Security-Policy": _POLICY + "style-src 'self' 'unsafe-inline'; worker-src blob:",
 }
 # Spelled out, because the table of the operating system may call a script text/plain, which nosniff then refuses.
