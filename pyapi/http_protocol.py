@@ -212,7 +212,7 @@ class Protocol(HttpToolsProtocol):
     # --- waiting ---
 
     def _wait_for_next(self) -> None:
-        """Nobody waits for the next request any more: bytes have come, the rest of a body that nobody read or empty lines."""
+        """Bytes ended uvicorn's own waiting: the rest of a body that nobody read, or empty lines."""
         if self._is_progress:
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
