@@ -6,18 +6,13 @@ from alembic import context
 from sqlalchemy import Connection, text
 
 from pyapi.db.embedded import attach_or_start
-from pyapi.db.engine import create_engine
+from pyapi.db.engine import MIGRATION_LOCK_SECONDS, create_engine
 from pyapi.db.meta import VERSION_TABLE, Base
 from pyapi.db.migrations import include_name
 from pyapi.settings import Settings
 
 # Any fixed number will do: everyone who migrates must ask for the same one.
 MIGRATION_LOCK = 0x70796170696D6967
-
-# Another migration may take as long as a statement may. A table is another matter: while a migration waits for one,
-# everybody who comes later waits behind it, readers too.
-WAIT_FOR_MIGRATION = "SET LOCAL lock_timeout = 0"
-WAIT_FOR_TABLES = "SET LOCAL lock_timeout = '10s'"
 
 
 def run(connection: Connection) -> None:
@@ -34,9 +29,10 @@ def run(connection: Connection) -> None:
         compare_server_default=True,
     )
     with context.begin_transaction():
-        connection.execute(text(WAIT_FOR_MIGRATION))
+        # Another migration may take as long as a statement may.
+        connection.execute(text("SET LOCAL lock_timeout = 0"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
-        connection.execute(text(WAIT_FOR_TABLES))
+        connection.execute(text(f"SET LOCAL lock_timeout = '{MIGRATION_LOCK_SECONDS}s'"))
         context.run_migrations()
 
 

@@ -29,6 +29,9 @@ PATIENT_LOCK_SECONDS = 60
 PATIENT_SECONDS = 900
 """Limits for migrations and commands: long enough for a million records, and not for ever."""
 
+MIGRATION_LOCK_SECONDS = 10
+"""For a table that a migration wants: while it waits, everybody who comes later waits behind it, readers too."""
+
 IDLE_SECONDS = 60
 """For a transaction in which nobody says anything: what it has locked is needed."""
 
