@@ -1,16 +1,12 @@
 """Bytes that no HTTP library sends, on the wire to a real server: each is answered with a problem document."""
 
-import http.client
 import socket
-import time
 import uuid
-from typing import Any
 
 import pytest
-from pydantic import TypeAdapter
 
-from pyapi.schemas.problem_schemas import ProblemDocument, ValidationProblemDocument
 from tests.fixtures.servers import RunningServer
+from tests.fixtures.wire import events, problem, send
 
 LIST = b"GET /api/data/ HTTP/1.1\r\nHost: x\r\n"
 POST = b"POST /api/auth/register HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -94,24 +90,6 @@ REFUSED: dict[str, tuple[bytes, int, str]] = {
 }
 
 
-def send(server: RunningServer, request: bytes) -> tuple[http.client.HTTPResponse, bytes]:
-    """Send bytes; the first answer to them."""
-    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
-        connection.sendall(request)
-        answer = http.client.HTTPResponse(connection)
-        answer.begin()
-        return answer, answer.read()
-
-
-def problem(answer: http.client.HTTPResponse, body: bytes) -> ProblemDocument:
-    """The problem document of an answer, complete and in step with the status and the headers."""
-    model = ValidationProblemDocument if answer.status == 422 else ProblemDocument
-    document = TypeAdapter(model).validate_json(body, strict=True)
-    said = (answer.headers["Content-Type"], answer.status, answer.headers["X-Request-ID"])
-    assert said == ("application/problem+json", document.status, document.request_id)
-    return document
-
-
 @pytest.mark.parametrize("case", UNREADABLE)
 def test_what_is_no_http(shared_server: RunningServer, case: str) -> None:
     document = problem(*send(shared_server, UNREADABLE[case]))
@@ -139,13 +117,3 @@ def test_who_leaves_in_the_middle_is_no_failure_of_ours(shared_server: RunningSe
         connection.sendall(POST + b"X-Request-ID: " + request_id.encode() + b"\r\n" + body)
     [event] = events(shared_server, request_id)
     assert (event["event"], event["status"], event["level"]) == ("request", 499, "info")
-
-
-def events(server: RunningServer, request_id: str) -> list[dict[str, Any]]:
-    """What the log says about a request; waited for, because the line may come after the answer."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        if found := [event for event in server.events if event.get("request_id") == request_id]:
-            return found
-        time.sleep(0.05)
-    raise AssertionError("the log does not know this request")

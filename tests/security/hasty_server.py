@@ -1,0 +1,17 @@
+"""`python -m pyapi` with the patience of a test: seconds where a real server waits for many."""
+
+from pyapi import gunicorn_runner
+from pyapi.__main__ import main
+from pyapi.http_protocol import Protocol
+from pyapi.web import requests
+
+HEAD_SECONDS = LINGER_SECONDS = STALL_SECONDS = BODY_SECONDS = 1.0
+KEEP_ALIVE_SECONDS = 3
+
+if __name__ == "__main__":
+    Protocol.head_seconds = HEAD_SECONDS
+    Protocol.linger_seconds = LINGER_SECONDS
+    Protocol.stall_seconds = STALL_SECONDS
+    requests.BODY_SECONDS = BODY_SECONDS
+    gunicorn_runner.KEEP_ALIVE_SECONDS = KEEP_ALIVE_SECONDS  # type: ignore[misc]
+    main()
