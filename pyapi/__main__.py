@@ -16,7 +16,7 @@ from pyapi.db.engine import parse_database_url
 from pyapi.db.migrations import prepare_schema
 from pyapi.exceptions import ConfigurationError
 from pyapi.gunicorn_runner import serve
-from pyapi.http_protocol import KEEP_ALIVE_SECONDS, Protocol
+from pyapi.http_protocol import Protocol
 from pyapi.log import configure_logging
 from pyapi.settings import Settings
 
@@ -50,7 +50,7 @@ def _serve(settings: Settings) -> None:
             "pyapi.web.application:get_app",
             factory=True,
             http=Protocol,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_keep_alive=Protocol.keep_alive_seconds,
             reload=True,
             reload_dirs=["pyapi"],
             host=settings.host,

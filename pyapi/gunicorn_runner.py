@@ -13,7 +13,7 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 from uvicorn_worker import UvicornWorker
 
-from pyapi.http_protocol import KEEP_ALIVE_SECONDS, Protocol
+from pyapi.http_protocol import Protocol
 
 NOTIFY_SECONDS = 1
 
@@ -83,7 +83,7 @@ def serve(
         "workers": workers,
         "worker_class": f"{Worker.__module__}.{Worker.__qualname__}",
         "graceful_timeout": graceful_timeout_seconds,
-        "keepalive": KEEP_ALIVE_SECONDS,
+        "keepalive": Protocol.keep_alive_seconds,
         "forwarded_allow_ips": forwarded_allow_ips,
         "logger_class": QuietLogger,
         "proc_name": "pyapi",

@@ -19,9 +19,6 @@ from pyapi.edge import ANSWER_HEADERS, MAX_HEAD_BYTES, field_bytes
 from pyapi.exceptions import BadRequest, HeadersTooLarge, Problem, RequestTimeout, UriTooLong
 from pyapi.schemas.problem_schemas import ProblemDocument
 
-KEEP_ALIVE_SECONDS: Final = 75
-"""How long a connection may wait for its next request; longer than the 60 s of common proxies, which reuse it."""
-
 _SILENT_BYTES: Final = MAX_HEAD_BYTES + 1024
 """Bytes in a row that are no body and complete no head: method, version and white space count here as well."""
 
@@ -41,6 +38,8 @@ class Protocol(HttpToolsProtocol):
 
     head_seconds: ClassVar[float] = 15
     """From the connection, or the first byte of a later request, to the end of the head."""
+    keep_alive_seconds: ClassVar[int] = 75
+    """Between two requests, for the `timeout_keep_alive` of uvicorn; proxies give up after 60 s as a rule, so first."""
     linger_seconds: ClassVar[float] = 5
     """For a client to read why it was refused while it is still sending: a reset would take the answer from it."""
     stall_seconds: ClassVar[float] = 30

@@ -1,6 +1,5 @@
 """`python -m pyapi` with the patience of a test: seconds where a real server waits for many."""
 
-from pyapi import gunicorn_runner
 from pyapi.__main__ import main
 from pyapi.http_protocol import Protocol
 from pyapi.web import requests
@@ -13,5 +12,5 @@ if __name__ == "__main__":
     Protocol.linger_seconds = LINGER_SECONDS
     Protocol.stall_seconds = STALL_SECONDS
     requests.BODY_SECONDS = BODY_SECONDS
-    gunicorn_runner.KEEP_ALIVE_SECONDS = KEEP_ALIVE_SECONDS  # type: ignore[misc]
+    Protocol.keep_alive_seconds = KEEP_ALIVE_SECONDS
     main()

@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from pyapi.gunicorn_runner import Worker
-from pyapi.http_protocol import KEEP_ALIVE_SECONDS, Protocol
+from pyapi.http_protocol import Protocol
 from pyapi.web.requests import BODY_SECONDS
 from tests.conftest import NewDatabase
 from tests.fixtures.servers import RunningServer
@@ -44,7 +44,12 @@ async def hasty(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFact
 
 def test_the_real_numbers() -> None:
     """Those of the promise; the tests below shorten them."""
-    assert (Protocol.head_seconds, BODY_SECONDS, KEEP_ALIVE_SECONDS, Protocol.stall_seconds) == (15, 30, 75, 30)
+    assert (Protocol.head_seconds, BODY_SECONDS, Protocol.keep_alive_seconds, Protocol.stall_seconds) == (
+        15,
+        30,
+        75,
+        30,
+    )
 
 
 def test_the_server_of_production_keeps_them() -> None:
