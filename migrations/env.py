@@ -6,7 +6,7 @@ from alembic import context
 from sqlalchemy import Connection, text
 
 from pyapi.db.embedded import attach_or_start
-from pyapi.db.engine import create_engine
+from pyapi.db.engine import MIGRATION_LOCK_SECONDS, create_engine
 from pyapi.db.meta import VERSION_TABLE, Base
 from pyapi.db.migrations import include_name
 from pyapi.settings import Settings
@@ -29,7 +29,10 @@ def run(connection: Connection) -> None:
         compare_server_default=True,
     )
     with context.begin_transaction():
+        # Another migration may take as long as a statement may.
+        connection.execute(text("SET LOCAL lock_timeout = 0"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+        connection.execute(text(f"SET LOCAL lock_timeout = '{MIGRATION_LOCK_SECONDS}s'"))
         context.run_migrations()
 
 

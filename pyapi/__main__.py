@@ -15,6 +15,7 @@ from pyapi.db.engine import parse_database_url
 from pyapi.db.migrations import prepare_schema
 from pyapi.exceptions import ConfigurationError
 from pyapi.gunicorn_runner import serve
+from pyapi.http_protocol import Protocol
 from pyapi.log import configure_logging, warn_of_settings
 from pyapi.settings import Settings
 
@@ -44,6 +45,8 @@ def _serve(settings: Settings) -> None:
         uvicorn.run(
             "pyapi.web.application:get_app",
             factory=True,
+            http=Protocol,
+            timeout_keep_alive=Protocol.keep_alive_seconds,
             reload=True,
             reload_dirs=["pyapi"],
             host=settings.host,

@@ -13,6 +13,7 @@ PyAPIError
     ├── PermissionDenied            403
     │   └── InsufficientScope       a personal access token that was not made for this
     ├── NotFound                    404
+    ├── RequestTimeout              408
     ├── Conflict                    409
     │   ├── RecordNotActive         Airflow runs active records only
     │   ├── RunEnded                there is nothing left to cancel
@@ -20,9 +21,11 @@ PyAPIError
     │   └── BackfillConflict        another one of this record is at work, or this one has ended
     ├── PreconditionFailed          412
     ├── PayloadTooLarge             413
+    ├── UriTooLong                  414
     ├── UnsupportedMediaType        415
     ├── ValidationFailed            422
     ├── TooManyRequests             429
+    ├── HeadersTooLarge             431
     └── ServiceUnavailable          503
         ├── DatabaseUnavailable     PostgreSQL is away, locked or too slow
         ├── AirflowUnavailable      Airflow is away, too slow, or does not take PyAPI's account
@@ -161,6 +164,20 @@ class NotFound(Problem):
     default_detail = "There is nothing at this address."
 
 
+class RequestTimeout(Problem):
+    """The request did not arrive in time."""
+
+    status = 408
+    code = "request_timeout"
+    title = "Request timeout"
+    default_detail = "The request did not arrive in time. Send it again, over a faster connection."
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Nobody waits for the rest of it (RFC 9110, 15.5.9)."""
+        return {"Connection": "close"}
+
+
 class Conflict(Problem):
     """The request does not fit what is stored."""
 
@@ -220,6 +237,24 @@ class PayloadTooLarge(Problem):
     code = "payload_too_large"
     title = "Payload too large"
     default_detail = "The request body is too large."
+
+
+class UriTooLong(Problem):
+    """The target alone is longer than a whole head may be (RFC 9110, 15.5.15)."""
+
+    status = 414
+    code = "uri_too_long"
+    title = "URI too long"
+    default_detail = "The address is too long. Send less in the query."
+
+
+class HeadersTooLarge(Problem):
+    """The target and the header fields together are over the limit (RFC 6585, 5)."""
+
+    status = 431
+    code = "headers_too_large"
+    title = "Headers too large"
+    default_detail = "The header fields are too large together. Send at most 16 KiB."
 
 
 class UnsupportedMediaType(Problem):

@@ -4,49 +4,18 @@ import os
 import shutil
 import signal
 import tempfile
-import uuid
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-import structlog
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn_worker import UvicornWorker
 
-from pyapi.exceptions import BadRequest
-from pyapi.schemas.problem_schemas import ProblemDocument
+from pyapi.http_protocol import Protocol
 
-KEEP_ALIVE_SECONDS = 75
 NOTIFY_SECONDS = 1
-
-log = structlog.get_logger(__name__)
-
-
-class Protocol(HttpToolsProtocol):
-    """Answers bytes that are no HTTP request with a problem document as well: the application never sees them."""
-
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's signature
-        """Answer, and close: nobody knows where the next request begins."""
-        problem, request_id = BadRequest("The bytes received are not an HTTP request."), uuid.uuid4().hex
-        log.info("request.unreadable", request_id=request_id, client=self.client[0] if self.client else None)
-        body = ProblemDocument(
-            type=f"urn:pyapi:problem:{problem.code}",
-            title=problem.title,
-            status=problem.status,
-            detail=problem.detail,
-            instance="",
-            code=problem.code,
-            request_id=request_id,
-        ).model_dump_json()
-        head = (
-            "HTTP/1.1 400 Bad Request\r\nContent-Type: application/problem+json\r\nX-Content-Type-Options: nosniff\r\n"
-            f"X-Request-ID: {request_id}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-        )
-        self.transport.write((head + body).encode("ascii"))
-        self.transport.close()
 
 
 class Worker(UvicornWorker):  # type: ignore[misc]
@@ -114,7 +83,7 @@ def serve(
         "workers": workers,
         "worker_class": f"{Worker.__module__}.{Worker.__qualname__}",
         "graceful_timeout": graceful_timeout_seconds,
-        "keepalive": KEEP_ALIVE_SECONDS,
+        "keepalive": Protocol.keep_alive_seconds,
         "forwarded_allow_ips": forwarded_allow_ips,
         "logger_class": QuietLogger,
         "proc_name": "pyapi",

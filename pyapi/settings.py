@@ -4,6 +4,7 @@
 """
 
 import os
+import re
 import secrets
 import tempfile
 from collections.abc import Iterator
@@ -26,6 +27,9 @@ def _split_commas(value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()]
     return value
 
+
+_ORIGIN = re.compile(r"https?://[^\s/?#@,*]+")
+_HOST_NAME = re.compile(r"\*|(?:\*\.)?[a-z0-9._-]+|\[[0-9a-f:.]+\]")
 
 CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)]
 
@@ -117,6 +121,11 @@ class Settings(BaseSettings):
     cors_origins: CommaList = Field(
         (), description="Origins of browser frontends, separated by commas.", examples=["https://etl.example.com"]
     )
+    trusted_hosts: CommaList = Field(
+        ("*",),
+        description="Names under which the service is reached, separated by commas; *.example.com for all below it.",
+        examples=["etl.example.com"],
+    )
     metrics_enabled: bool = Field(True, description="Serve Prometheus metrics at /metrics.")
     docs_enabled: bool = Field(True, description="Serve Swagger UI, ReDoc and the OpenAPI document.")
     rate_limit_enabled: bool = Field(
@@ -175,7 +184,18 @@ class Settings(BaseSettings):
         except UnicodeDecodeError:
             raise ConfigurationError(".env is not UTF-8 text: save it in that encoding.") from None
         settings._require_airflow_account()
+        settings._require_names()
         return settings
+
+    def _require_names(self) -> None:
+        if any(origin != "*" and not _ORIGIN.fullmatch(origin) for origin in self.cors_origins):
+            raise ConfigurationError(
+                "PYAPI_CORS_ORIGINS: an origin is scheme, host and port, nothing behind: https://etl.example.com."
+            )
+        if any(not _HOST_NAME.fullmatch(name.lower()) for name in self.trusted_hosts):
+            raise ConfigurationError(
+                "PYAPI_TRUSTED_HOSTS: a host is a name without scheme and port: etl.example.com, *.example.com, or *."
+            )
 
     def _require_airflow_account(self) -> None:
         by_name = self.airflow_username is not None and self.airflow_password is not None
@@ -205,16 +225,22 @@ class Settings(BaseSettings):
             yield "PYAPI_RATE_LIMIT_ENABLED is off: set it to true, or passwords can be guessed without end."
         if "*" in self.forwarded_allow_ips:
             yield "PYAPI_FORWARDED_ALLOW_IPS is open to everybody: name the proxies, or their networks as 10.0.0.0/8."
+        if "*" in self.cors_origins:
+            yield "PYAPI_CORS_ORIGINS is *: name the origins of your frontends, or none."
         if self.reload:
             yield "PYAPI_RELOAD is on: set it to false, reloading is for development."
 
     def warnings(self) -> Iterator[str]:
-        """What production can do without, and should not."""
-        if self.environment is Environment.PRODUCTION and not self.sealing_keys():
+        """What an operator should think about before this is production; the service starts all the same."""
+        if self.environment is not Environment.PRODUCTION:
+            return
+        if not self.sealing_keys():
             yield (
                 "PYAPI_FERNET_KEYS is missing: the secrets in records are stored as they were written. Make a key with"
                 " `pyapi secrets generate-key`, give it to Airflow as well, and run `pyapi secrets encrypt`."
             )
+        if "*" in self.trusted_hosts:
+            yield "PYAPI_TRUSTED_HOSTS is *: name the hosts under which people reach the service."
 
     def sealing_keys(self) -> tuple[str, ...]:
         """The keys of the secrets in records, newest first. Wrong keys of Airflow are not our affair."""

@@ -25,6 +25,16 @@ ANSWER_SECONDS = 2.5
 """The longest that one request waits for the database, all steps together: no answer may take longer than 3 s to say
 503, also when the server is frozen in the middle."""
 
+PATIENT_LOCK_SECONDS = 60
+PATIENT_SECONDS = 900
+"""Limits for migrations and commands: long enough for a million records, and not for ever."""
+
+MIGRATION_LOCK_SECONDS = 10
+"""For a table that a migration wants: while it waits, everybody who comes later waits behind it, readers too."""
+
+IDLE_SECONDS = 60
+"""For a transaction in which nobody says anything: what it has locked is needed."""
+
 RESERVED_CONNECTIONS = 2
 """Connections that requests for data records leave to others, so that people can sign in while a table is locked."""
 
@@ -72,18 +82,19 @@ def create_engine(database_url: str, *, pool_size: int, patient: bool = False) -
     """Make an engine whose pool holds at most `pool_size` connections to `database_url`.
 
     Statement and lock limits are set by the server for each connection; `command_timeout` is for a server that is
-    frozen and would not keep them. A `patient` engine (migrations, commands) has no such limits. Parameters stay out of
-    errors and logs: they are passwords and tokens.
+    frozen and would not keep them. A `patient` engine (migrations, commands) has limits of minutes. Parameters stay out
+    of errors and logs: they are passwords and tokens.
     """
-    limits = (
-        {}
+    lock, statement, idle = (
+        (PATIENT_LOCK_SECONDS, PATIENT_SECONDS, PATIENT_SECONDS)
         if patient
-        else {
-            "lock_timeout": f"{LOCK_SECONDS * 1000:.0f}",
-            "statement_timeout": f"{STATEMENT_SECONDS * 1000:.0f}",
-            "idle_in_transaction_session_timeout": "60000",
-        }
+        else (LOCK_SECONDS, STATEMENT_SECONDS, IDLE_SECONDS)
     )
+    limits = {
+        "lock_timeout": f"{lock * 1000:.0f}",
+        "statement_timeout": f"{statement * 1000:.0f}",
+        "idle_in_transaction_session_timeout": f"{idle * 1000:.0f}",
+    }
     engine = create_async_engine(
         parse_database_url(database_url),
         pool_size=pool_size,
@@ -208,6 +219,7 @@ _CURES = {
     "3D000": "there is no such database",
     "42501": "the user may not create tables there: GRANT CREATE ON SCHEMA public, or let the owner migrate",
     "53300": "the server has no connection left",
+    "55P03": "a table is locked by somebody else; try again when they have ended",
     "57P03": "the server is starting or stopping",
 }
 

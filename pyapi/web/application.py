@@ -5,7 +5,6 @@ from functools import partial
 from importlib.metadata import version
 
 from fastapi import FastAPI
-from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 
 from pyapi.exceptions import ConfigurationError
@@ -14,9 +13,11 @@ from pyapi.settings import Settings
 from pyapi.web.api import docs
 from pyapi.web.api.monitoring import metrics_router
 from pyapi.web.api.router import router
+from pyapi.web.hosts import HeadGuard
 from pyapi.web.lifespan import lifespan
-from pyapi.web.middleware import REQUEST_ID, LastResort, RequestRecorder, StartReport
+from pyapi.web.middleware import LastResort, RequestRecorder, StartReport
 from pyapi.web.openapi import DESCRIPTION, TAGS, install_openapi
+from pyapi.web.origins import Origins
 from pyapi.web.problems import install_problem_handlers
 
 CANNOT_START = 3
@@ -69,12 +70,7 @@ def _install_middleware(app: FastAPI, settings: Settings) -> None:
     """The last one added is the outermost."""
     app.add_middleware(LastResort)
     if settings.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=list(settings.cors_origins),
-            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "If-Match", REQUEST_ID],
-            expose_headers=["ETag", "Link", "Location", "Retry-After", REQUEST_ID],
-        )
+        app.add_middleware(Origins, allowed=settings.cors_origins)
+    app.add_middleware(HeadGuard, trusted=settings.trusted_hosts)
     app.add_middleware(RequestRecorder)
     app.add_middleware(StartReport)

@@ -10,6 +10,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from pyapi.edge import ANSWER_HEADERS
 from pyapi.exceptions import ConfigurationError, PayloadTooLarge, Problem
 from pyapi.web.metrics import count_request
 from pyapi.web.problems import problem_response
@@ -73,8 +74,8 @@ class RequestRecorder:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers[REQUEST_ID] = request_id
-                headers["X-Content-Type-Options"] = "nosniff"
-                headers["Referrer-Policy"] = "no-referrer"
+                for name, value in ANSWER_HEADERS.items():
+                    headers.setdefault(name, value)
             await send(message)
 
         try:

@@ -10,6 +10,7 @@ from pyapi.exceptions import (
     InsufficientScope,
     PayloadTooLarge,
     PermissionDenied,
+    RequestTimeout,
     UnsupportedMediaType,
     ValidationFailed,
 )
@@ -99,7 +100,7 @@ def install_openapi(app: FastAPI) -> None:
 def _document_bad_requests(operation: dict[str, Any]) -> None:
     """What reading a request can end in is the same everywhere, so it is not said beside each route."""
     if "requestBody" in operation:
-        found = problem_responses([BadRequest, PayloadTooLarge, UnsupportedMediaType, ValidationFailed])
+        found = problem_responses([BadRequest, RequestTimeout, PayloadTooLarge, UnsupportedMediaType, ValidationFailed])
     elif "parameters" in operation:
         found = problem_responses([ValidationFailed])
     else:

@@ -59,7 +59,7 @@ def expected_problems(method: str, path: str, operation: Operation) -> set[str]:
     """The statuses that follow from what a route is: what it takes, who may call it, what it needs."""
     expected = set()
     if "requestBody" in operation:
-        expected |= {"400", "413", "415"}
+        expected |= {"400", "408", "413", "415"}
     if "requestBody" in operation or "parameters" in operation:
         expected.add("422")
     if "security" in operation or operation["operationId"] in {"login", "refresh"}:

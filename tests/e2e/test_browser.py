@@ -76,6 +76,7 @@ def swagger_user(shared_server: RunningServer) -> str:
 async def test_authorize_and_create_a_record_from_swagger(
     page: Page, shared_server: RunningServer, swagger_user: str
 ) -> None:
+    observed = Observed(page)
     await page.goto(f"{shared_server.url}/api/docs")
     await page.click(".btn.authorize")
     await page.fill("#oauth_username", swagger_user)
@@ -92,4 +93,5 @@ async def test_authorize_and_create_a_record_from_swagger(
     record_id = re.search(r'"id":\s*(\d+)', answer)
     assert record_id is not None
     stored = httpx.get(f"{shared_server.url}/api/data/{record_id[1]}").json()
-    assert stored["name"] == "ETL 資料處理任務"
+    refused = [complaint for complaint in observed.complaints if "Content Security Policy" in complaint]
+    assert (stored["name"], refused) == ("ETL 資料處理任務", [])

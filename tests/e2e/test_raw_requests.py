@@ -1,23 +1,19 @@
 """Bytes that no HTTP library sends, on the wire to a real server: each is answered with a problem document."""
 
-import http.client
 import socket
-import time
 import uuid
-from typing import Any
 
 import pytest
-from pydantic import TypeAdapter
 
-from pyapi.schemas.problem_schemas import ProblemDocument, ValidationProblemDocument
 from tests.fixtures.servers import RunningServer
+from tests.fixtures.wire import events, problem, send
 
 LIST = b"GET /api/data/ HTTP/1.1\r\nHost: x\r\n"
 POST = b"POST /api/auth/register HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 CHUNK = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
 
-WEBSOCKET = b"GET /nothing HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\r\n"
+WEBSOCKET = b"GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 
 UNREADABLE = {
     "no HTTP": b"hello\r\n\r\n",
@@ -32,7 +28,6 @@ UNREADABLE = {
     "host and port": b"CONNECT evil.example:443 HTTP/1.1\r\nHost: x\r\n\r\n",
     "path with a raw byte": b"GET /api/data/\xff HTTP/1.1\r\nHost: x\r\n\r\n",
     "space in the path": b"GET /api/data/?q=a b HTTP/1.1\r\nHost: x\r\n\r\n",
-    "path of 100,000 characters": b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
     "header without colon": LIST + b"nothing\r\n\r\n",
     "header with a space in its name": LIST + b"X Y: 1\r\n\r\n",
     "header with a byte over 127 in its name": LIST + b"\xff: 1\r\n\r\n",
@@ -59,50 +54,40 @@ REFUSED: dict[str, tuple[bytes, int, str]] = {
     "body of 10 GB, announced": (POST + b"Content-Length: 10000000000\r\n\r\n{}", 413, "payload_too_large"),
     "body of 2 MB in chunks": (CHUNKED + CHUNK * 32 + b"0\r\n\r\n", 413, "payload_too_large"),
     "body of a GET": (LIST + b"Content-Length: 2000000\r\n\r\n", 413, "payload_too_large"),
-    "body for nobody": (b"POST /nothing HTTP/1.1\r\nContent-Length: 2000000\r\n\r\n", 413, "payload_too_large"),
+    "body for nobody": (
+        b"POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\n\r\n",
+        413,
+        "payload_too_large",
+    ),
     "no path": (b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", 404, "not_found"),
     "two slashes": (b"GET //api/data/ HTTP/1.1\r\nHost: x\r\n\r\n", 404, "not_found"),
     "way up": (b"GET /api/static/../../pyproject.toml HTTP/1.1\r\nHost: x\r\n\r\n", 404, "not_found"),
-    "way up, encoded": (b"GET /api/static/%2e%2e%2f%2e%2e%2fpyproject.toml HTTP/1.1\r\n\r\n", 404, "not_found"),
+    "way up, encoded": (
+        b"GET /api/static/%2e%2e%2f%2e%2e%2fpyproject.toml HTTP/1.1\r\nHost: x\r\n\r\n",
+        404,
+        "not_found",
+    ),
     "path of 6,000 parts": (b"GET /" + b"a/" * 6000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 404, "not_found"),
     "path with NUL": (b"GET /api/data/%00 HTTP/1.1\r\nHost: x\r\n\r\n", 422, "validation_failed"),
     "path that is no UTF-8": (b"GET /api/data/%ff HTTP/1.1\r\nHost: x\r\n\r\n", 422, "validation_failed"),
     "path of overlong UTF-8": (b"GET /api/data/%c0%80 HTTP/1.1\r\nHost: x\r\n\r\n", 422, "validation_failed"),
     "path of a surrogate": (b"GET /api/data/%ed%a0%80 HTTP/1.1\r\nHost: x\r\n\r\n", 422, "validation_failed"),
     "path of half an escape": (b"GET /api/data/%zz HTTP/1.1\r\nHost: x\r\n\r\n", 422, "validation_failed"),
-    "id of 5,000 digits": (b"GET /api/data/" + b"9" * 5000 + b" HTTP/1.1\r\n\r\n", 422, "validation_failed"),
+    "id of 5,000 digits": (b"GET /api/data/" + b"9" * 5000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 422, "validation_failed"),
     "query with NUL": (b"GET /api/data/?q=%00 HTTP/1.1\r\nHost: x\r\n\r\n", 422, "validation_failed"),
     "limit twice": (b"GET /api/data/?limit=1&limit=%00 HTTP/1.1\r\nHost: x\r\n\r\n", 422, "validation_failed"),
     "500 parameters": (b"GET /api/data/?" + b"a=b&" * 500 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 422, "validation_failed"),
     "TRACE": (b"TRACE /api/data/ HTTP/1.1\r\nHost: x\r\n\r\n", 405, "method_not_allowed"),
     "OPTIONS": (b"OPTIONS /api/data/1 HTTP/1.1\r\nHost: x\r\n\r\n", 405, "method_not_allowed"),
     "token of bytes": (LIST + b"Authorization: Bearer \xff\xfe\r\n\r\n", 401, "invalid_token"),
-    "token of 70,000 characters": (
-        LIST + b"Authorization: Bearer " + b"A" * 70_000 + b"\r\n\r\n",
+    "token of 16,000 characters": (
+        LIST + b"Authorization: Bearer " + b"A" * 16_000 + b"\r\n\r\n",
         401,
         "invalid_token",
     ),
     "two tokens": (LIST + b"Authorization: Bearer a\r\nAuthorization: Bearer b\r\n\r\n", 401, "invalid_token"),
     "upgrade": (WEBSOCKET, 404, "not_found"),
 }
-
-
-def send(server: RunningServer, request: bytes) -> tuple[http.client.HTTPResponse, bytes]:
-    """Send bytes; the first answer to them."""
-    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
-        connection.sendall(request)
-        answer = http.client.HTTPResponse(connection)
-        answer.begin()
-        return answer, answer.read()
-
-
-def problem(answer: http.client.HTTPResponse, body: bytes) -> ProblemDocument:
-    """The problem document of an answer, complete and in step with the status and the headers."""
-    model = ValidationProblemDocument if answer.status == 422 else ProblemDocument
-    document = TypeAdapter(model).validate_json(body, strict=True)
-    said = (answer.headers["Content-Type"], answer.status, answer.headers["X-Request-ID"])
-    assert said == ("application/problem+json", document.status, document.request_id)
-    return document
 
 
 @pytest.mark.parametrize("case", UNREADABLE)
@@ -132,13 +117,3 @@ def test_who_leaves_in_the_middle_is_no_failure_of_ours(shared_server: RunningSe
         connection.sendall(POST + b"X-Request-ID: " + request_id.encode() + b"\r\n" + body)
     [event] = events(shared_server, request_id)
     assert (event["event"], event["status"], event["level"]) == ("request", 499, "info")
-
-
-def events(server: RunningServer, request_id: str) -> list[dict[str, Any]]:
-    """What the log says about a request; waited for, because the line may come after the answer."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        if found := [event for event in server.events if event.get("request_id") == request_id]:
-            return found
-        time.sleep(0.05)
-    raise AssertionError("the log does not know this request")

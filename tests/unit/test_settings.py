@@ -44,6 +44,7 @@ EFFECTS = [
         "cors_origins",
         ("https://a.example", "https://b.example"),
     ),
+    ("PYAPI_TRUSTED_HOSTS", "a.example, *.b.example", "trusted_hosts", ("a.example", "*.b.example")),
     ("SECRET_KEY_PREVIOUS", GOOD_KEY, "secret_key_previous", SecretStr(GOOD_KEY)),
     ("PYAPI_FERNET_KEYS", f"{FERNET_KEY},{FERNET_KEY}", "fernet_keys", SecretStr(f"{FERNET_KEY},{FERNET_KEY}")),
     ("AIRFLOW__CORE__FERNET_KEY", FERNET_KEY, "airflow__core__fernet_key", SecretStr(FERNET_KEY)),

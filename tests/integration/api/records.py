@@ -54,3 +54,15 @@ def strict_json(answer: httpx.Response) -> Any:
         raise AssertionError(f"{constant} is not JSON")
 
     return json.loads(answer.content, parse_constant=refuse)
+
+
+async def post(
+    client: httpx.AsyncClient, owner: Account, body: str | bytes, content_type: str = "application/json"
+) -> httpx.Response:
+    """Send a body just as it is."""
+    return await client.post("/api/data/", content=body, headers={**owner.headers, "Content-Type": content_type})
+
+
+def with_config(config: str) -> str:
+    """A record with this text as its config."""
+    return f'{{"name": "x", "config": {config}}}'
