@@ -1,12 +1,15 @@
 """What operators do at a terminal: `pyapi --help`."""
 
 import asyncio
+import getpass
 import json
 import os
+import re
 import secrets
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -16,6 +19,7 @@ from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from pyapi.__main__ import start
+from pyapi.db.audit_dao import AuditDAO, AuditFilter
 from pyapi.db.auth_dao import UserDAO, UserLookup
 from pyapi.db.dependencies import transaction
 from pyapi.db.embedded import attach_or_start
@@ -24,21 +28,26 @@ from pyapi.db.migrations import compare_with_models, current_revision, prepare_s
 from pyapi.db.session_dao import SessionDAO
 from pyapi.exceptions import ConfigurationError, DatabaseUnavailable, Problem, ValidationFailed
 from pyapi.log import configure_logging
+from pyapi.schemas.audit_schemas import AuditRead
 from pyapi.schemas.auth_schemas import RegisterRequest, UserListParams, UserRead
+from pyapi.services.audit_trail import Actor, AuditTrail
 from pyapi.services.password_service import PasswordService
 from pyapi.services.user_service import UserService
 from pyapi.settings import Settings, render_env_example, unknown_variables
 from pyapi.utils.auth import PasswordHasher
 
 T = TypeVar("T")
+AUDIT_BATCH = 10_000
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 db = typer.Typer(help="The tables of the service.", no_args_is_help=True)
 user = typer.Typer(help="Accounts.", no_args_is_help=True)
+audit = typer.Typer(help="Who did what.", no_args_is_help=True)
 config = typer.Typer(help="Settings.", no_args_is_help=True)
 secret = typer.Typer(help="Keys.", no_args_is_help=True)
 openapi = typer.Typer(help="The description of the API.", no_args_is_help=True)
-for name, group in (("db", db), ("user", user), ("config", config), ("secret", secret), ("openapi", openapi)):
+GROUPS = {"db": db, "user": user, "audit": audit, "config": config, "secret": secret, "openapi": openapi}
+for name, group in GROUPS.items():
     app.add_typer(group, name=name)
 
 
@@ -137,6 +146,61 @@ def _line(account: UserRead) -> str:
     return "\t".join([str(account.id), account.username, account.email, *marks])
 
 
+@audit.command("export")
+def audit_export() -> None:
+    """Print the audit log, newest first: one JSON object a line."""
+    with_engine(_export_audit)
+
+
+async def _export_audit(engine: AsyncEngine) -> None:
+    database, before = Database.on(engine), None
+    while True:
+        async with transaction(database.reads) as session:
+            rows = await AuditDAO(session).page(AuditFilter(), limit=AUDIT_BATCH, before=before)
+        for row in rows:
+            typer.echo(AuditRead.model_construct(**row._asdict()).model_dump_json())
+        if len(rows) < AUDIT_BATCH:
+            return
+        before = rows[-1].id
+
+
+@audit.command("prune")
+def audit_prune(
+    older_than: Annotated[str, typer.Option(help="Age in days (90d) or weeks (13w); at least a day.")],
+) -> None:
+    """Delete the old end of the audit log; a row says that it was done."""
+    age = _age(older_than)
+    pruned = with_engine(lambda engine: _prune_audit(engine, datetime.now(UTC) - age))
+    typer.echo(f"Deleted {pruned} rows.")
+
+
+def _age(words: str) -> timedelta:
+    found = re.fullmatch(r"([1-9][0-9]{0,4})([dw])", words)
+    if found is None:
+        _fail("--older-than: write days or weeks, 90d or 13w; at least 1d.")
+    return timedelta(days=int(found[1]) * (7 if found[2] == "w" else 1))
+
+
+async def _prune_audit(engine: AsyncEngine, older_than: datetime) -> int:
+    """In batches, each with its row: others go on writing, and what was done before a break stays done."""
+    database, pruned = Database.on(engine), 0
+    while True:
+        async with transaction(database.transactions) as session:
+            batch = await AuditDAO(session).prune(older_than=older_than, most=AUDIT_BATCH, actor_name=operator())
+        pruned += batch
+        if batch < AUDIT_BATCH:
+            return pruned
+
+
+def operator() -> str:
+    """Who sits at the terminal, as the audit log names them."""
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError):  # a container may run under an id without a name
+        name = f"uid {os.getuid()}"
+    return f"cli:{name}"[:255]
+
+
 @config.command("check")
 def config_check() -> None:
     """Read the settings as the server would, and reach for the database; exit status 1 when something is wrong."""
@@ -233,7 +297,8 @@ def with_users(work: Callable[[UserService, PasswordService], Awaitable[T]]) -> 
 
 
 def _users(session: AsyncSession, database: Database) -> UserService:
-    return UserService(UserLookup(partial(transaction, database.reads)), UserDAO(session), SessionDAO(session))
+    trail = AuditTrail(AuditDAO(session), actor=Actor(None, operator()))
+    return UserService(UserLookup(partial(transaction, database.reads)), UserDAO(session), SessionDAO(session), trail)
 
 
 def _ask_password() -> str:

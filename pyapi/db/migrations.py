@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import pyapi.db.airflow_models
+import pyapi.db.audit_models
 import pyapi.db.auth_models
 import pyapi.db.models  # noqa: F401 - registers the tables on Base.metadata
 from pyapi.db.engine import create_engine, explain

@@ -9,20 +9,33 @@ from fastapi import Depends, Request, Response
 from fastapi.security import OAuth2PasswordBearer
 
 from pyapi.db.airflow_dao import AirflowOutboxDAO, AirflowSeenDAO
+from pyapi.db.audit_dao import AuditDAO, AuditJournal
 from pyapi.db.auth_dao import UserDAO, UserLookup
 from pyapi.db.dao import DataRecordDAO
-from pyapi.db.dependencies import DbSession, RecordReadSession, RecordSession, RequestPatience, database, transaction
+from pyapi.db.dependencies import (
+    DbReadSession,
+    DbSession,
+    RecordReadSession,
+    RecordSession,
+    RequestPatience,
+    database,
+    transaction,
+)
 from pyapi.db.monitoring_dao import MonitoringDAO
+from pyapi.db.revision_dao import RevisionDAO
 from pyapi.db.run_dao import RunDAO
 from pyapi.db.schedule_dao import ScheduleDAO
 from pyapi.db.session_dao import SessionDAO
 from pyapi.exceptions import InvalidToken, PermissionDenied, Unauthenticated
 from pyapi.schedules.languages import Language, language_of
 from pyapi.services.airflow_service import AirflowService
+from pyapi.services.audit_service import AuditService
+from pyapi.services.audit_trail import NOBODY, AuditStore, AuditTrail, Origin
 from pyapi.services.auth_service import Authenticator, AuthService, Caller, Client
 from pyapi.services.backfill_service import BackfillService
 from pyapi.services.calendar_service import CalendarService
 from pyapi.services.data_service import DataService
+from pyapi.services.history_service import HistoryService
 from pyapi.services.monitoring_service import MonitoringService
 from pyapi.services.run_service import RunService
 from pyapi.services.runnable_records import RunnableRecords
@@ -67,7 +80,8 @@ async def optional_caller(
     """Who is calling; None without a token. A token that does not hold is an error, never "nobody"."""
     if token is None:
         return None
-    return await Authenticator(lookup, request.app.state.tokens).authenticate(token)
+    request.state.caller = caller = await Authenticator(lookup, request.app.state.tokens).authenticate(token)
+    return caller
 
 
 OptionalCaller = Annotated[Caller | None, Depends(optional_caller)]
@@ -106,15 +120,32 @@ def client(request: Request) -> Client:
     )
 
 
+def audit_trail(request: Request, store: AuditStore, caller: Caller | None) -> AuditTrail:
+    """What `caller` does in this request; None where nobody is signed in, or not yet."""
+    program = client(request)
+    origin = Origin(request.state.request_id, program.address, program.user_agent)
+    return AuditTrail(store, actor=caller.actor if caller is not None else NOBODY, origin=origin)
+
+
 def auth_service(request: Request, session: DbSession, lookup: Lookup) -> AuthService:
     """Accounts and sessions, in the transaction of the request."""
     state = request.app.state
-    return AuthService(lookup, UserDAO(session), SessionDAO(session), state.passwords, state.tokens)
+    audit = audit_trail(request, AuditDAO(session), None)
+    return AuthService(lookup, UserDAO(session), SessionDAO(session), state.passwords, state.tokens, audit)
 
 
-def user_service(session: DbSession, lookup: Lookup, _: Annotated[Caller, Depends(superuser)]) -> UserService:
+Superuser = Annotated[Caller, Depends(superuser)]
+
+
+def user_service(request: Request, caller: Superuser, session: DbSession, lookup: Lookup) -> UserService:
     """Other people's accounts, for superusers only."""
-    return UserService(lookup, UserDAO(session), SessionDAO(session))
+    audit = audit_trail(request, AuditDAO(session), caller)
+    return UserService(lookup, UserDAO(session), SessionDAO(session), audit)
+
+
+def audit_service(_: Superuser, session: DbReadSession) -> AuditService:
+    """The audit log, for superusers only."""
+    return AuditService(AuditDAO(session))
 
 
 def answer_language(request: Request, response: Response) -> Language:
@@ -137,14 +168,25 @@ def is_linked(request: Request) -> bool:
 Linked = Annotated[bool, Depends(is_linked)]
 
 
-def data_service(caller: SignedIn, session: RecordSession, language: AnswerLanguage, is_linked: Linked) -> DataService:
+def data_service(
+    request: Request, caller: SignedIn, session: RecordSession, language: AnswerLanguage, is_linked: Linked
+) -> DataService:
     """Data records, to be changed. The caller comes first: who may not come in waits for no place."""
-    return DataService(DataRecordDAO(session), caller, is_linked=is_linked, language=language)
+    audit = audit_trail(request, AuditDAO(session), caller)
+    return DataService(DataRecordDAO(session), caller, audit, is_linked=is_linked, language=language)
 
 
-def data_reader(caller: Reader, session: RecordReadSession, language: AnswerLanguage, is_linked: Linked) -> DataService:
+def data_reader(
+    request: Request, caller: Reader, session: RecordReadSession, language: AnswerLanguage, is_linked: Linked
+) -> DataService:
     """Data records, to be read."""
-    return DataService(DataRecordDAO(session), caller, is_linked=is_linked, language=language)
+    audit = audit_trail(request, AuditDAO(session), caller)
+    return DataService(DataRecordDAO(session), caller, audit, is_linked=is_linked, language=language)
+
+
+def history_service(caller: SignedIn, session: RecordReadSession) -> HistoryService:
+    """What has become of records, for people signed in."""
+    return HistoryService(DataRecordDAO(session), RevisionDAO(session), caller)
 
 
 def schedule_previewer(language: AnswerLanguage) -> SchedulePreviewer:
@@ -182,20 +224,32 @@ def run_stores(request: Request, _: SignedIn, patience: RequestPatience) -> RunS
     return stores
 
 
-def run_service(request: Request, caller: SignedIn, stores: Annotated[RunStores, Depends(run_stores)]) -> RunService:
+def own_journal(request: Request, caller: SignedIn, patience: RequestPatience) -> AuditTrail:
+    """Rows of the audit log in transactions of their own, for what happens in Airflow."""
+    opened = database(request)
+    journal = AuditJournal(partial(transaction, opened.transactions, patience=patience, places=opened.record_places))
+    return audit_trail(request, journal, caller)
+
+
+OwnJournal = Annotated[AuditTrail, Depends(own_journal)]
+
+
+def run_service(
+    request: Request, caller: SignedIn, stores: Annotated[RunStores, Depends(run_stores)], audit: OwnJournal
+) -> RunService:
     """Runs of records."""
-    return RunService(request.app.state.airflow, stores, caller)
+    return RunService(request.app.state.airflow, stores, caller, audit)
 
 
 def backfill_service(
-    request: Request, caller: SignedIn, stores: Annotated[RunStores, Depends(run_stores)]
+    request: Request, caller: SignedIn, stores: Annotated[RunStores, Depends(run_stores)], audit: OwnJournal
 ) -> BackfillService:
     """Backfills of records."""
     airflow = request.app.state.airflow
-    return BackfillService(airflow, stores, RunnableRecords(airflow, stores, caller, clock=utc_now))
+    return BackfillService(airflow, stores, RunnableRecords(airflow, stores, caller, clock=utc_now), audit)
 
 
-def airflow_service(request: Request, _: Annotated[Caller, Depends(superuser)]) -> AirflowService:
+def airflow_service(request: Request, _: Superuser, audit: OwnJournal) -> AirflowService:
     """The link to Airflow, for superusers only."""
     opened = database(request)
 
@@ -204,7 +258,7 @@ def airflow_service(request: Request, _: Annotated[Caller, Depends(superuser)]) 
         async with transaction(opened.transactions) as session:
             yield AirflowOutboxDAO(session), AirflowSeenDAO(session)
 
-    return AirflowService(request.app.state.airflow, stores)
+    return AirflowService(request.app.state.airflow, stores, audit)
 
 
 def monitoring_service(request: Request) -> MonitoringService:
@@ -216,6 +270,8 @@ CallingClient = Annotated[Client, Depends(client)]
 Auth = Annotated[AuthService, Depends(auth_service)]
 Users = Annotated[UserService, Depends(user_service)]
 Data = Annotated[DataService, Depends(data_service)]
+Audit = Annotated[AuditService, Depends(audit_service)]
+Histories = Annotated[HistoryService, Depends(history_service)]
 DataReader = Annotated[DataService, Depends(data_reader)]
 Previewer = Annotated[SchedulePreviewer, Depends(schedule_previewer)]
 RunCalendar = Annotated[CalendarService, Depends(calendar_service)]

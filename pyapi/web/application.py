@@ -14,6 +14,7 @@ from pyapi.settings import Settings
 from pyapi.web.api import docs
 from pyapi.web.api.monitoring import metrics_router
 from pyapi.web.api.router import router
+from pyapi.web.denials import install_denial_record
 from pyapi.web.lifespan import lifespan
 from pyapi.web.middleware import REQUEST_ID, LastResort, RequestRecorder, StartReport
 from pyapi.web.openapi import DESCRIPTION, TAGS, install_openapi
@@ -55,6 +56,7 @@ def get_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(metrics_router)
     install_openapi(app)
     install_problem_handlers(app)
+    install_denial_record(app)
     _install_middleware(app, settings)
     return app
 

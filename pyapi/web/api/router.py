@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from pyapi.exceptions import DatabaseUnavailable
-from pyapi.web.api import airflow, auth, data, monitoring, runs, schedules
+from pyapi.web.api import airflow, audit, auth, data, monitoring, runs, schedules
 from pyapi.web.problems import problem_responses
 
 router = APIRouter(prefix="/api")
@@ -12,4 +12,5 @@ router.include_router(data.router, responses=problem_responses([DatabaseUnavaila
 router.include_router(schedules.router)
 router.include_router(runs.router)
 router.include_router(airflow.router)
+router.include_router(audit.router)
 router.include_router(monitoring.router)
