@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from pyapi.__main__ import start
-from pyapi.db.audit_dao import AuditDAO, AuditFilter
+from pyapi.db.audit_dao import AuditDAO
 from pyapi.db.auth_dao import UserDAO, UserLookup
 from pyapi.db.dependencies import transaction
 from pyapi.db.embedded import attach_or_start
@@ -28,8 +28,9 @@ from pyapi.db.migrations import compare_with_models, current_revision, prepare_s
 from pyapi.db.session_dao import SessionDAO
 from pyapi.exceptions import ConfigurationError, DatabaseUnavailable, Problem, ValidationFailed
 from pyapi.log import configure_logging
-from pyapi.schemas.audit_schemas import AuditRead
+from pyapi.schemas.audit_schemas import AuditListParams
 from pyapi.schemas.auth_schemas import RegisterRequest, UserListParams, UserRead
+from pyapi.services.audit_service import AuditService
 from pyapi.services.audit_trail import Actor, AuditTrail
 from pyapi.services.password_service import PasswordService
 from pyapi.services.user_service import UserService
@@ -153,15 +154,15 @@ def audit_export() -> None:
 
 
 async def _export_audit(engine: AsyncEngine) -> None:
-    database, before = Database.on(engine), None
+    database, params = Database.on(engine), AuditListParams(limit=1000)
     while True:
         async with transaction(database.reads) as session:
-            rows = await AuditDAO(session).page(AuditFilter(), limit=AUDIT_BATCH, before=before)
-        for row in rows:
-            typer.echo(AuditRead.model_construct(**row._asdict()).model_dump_json())
-        if len(rows) < AUDIT_BATCH:
+            page = await AuditService(AuditDAO(session)).page(params)
+        for entry in page.data:
+            typer.echo(entry.model_dump_json())
+        if page.next_cursor is None:
             return
-        before = rows[-1].id
+        params = params.model_copy(update={"cursor": page.next_cursor})
 
 
 @audit.command("prune")

@@ -85,6 +85,9 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 DECLARE
     deleted integer;
 BEGIN
+    IF older_than IS NULL OR older_than > clock_timestamp() - interval '1 day' THEN
+        RAISE EXCEPTION 'rows of the last day stay' USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
     PERFORM set_config('pyapi.pruning', 'on', true);
     DELETE FROM pyapi_audit_log WHERE id IN (
         SELECT l.id FROM pyapi_audit_log l WHERE l.at < older_than ORDER BY l.at LIMIT most);

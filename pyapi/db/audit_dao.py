@@ -22,9 +22,9 @@ class AuditRow(NamedTuple):
     actor_name: str | None
     target_kind: str | None
     target_id: str | None
-    changes: list[dict[str, Any]] | None
+    changes: Any
     is_cut: bool
-    details: dict[str, Any] | None
+    details: Any
     request_id: str | None
     address: str | None
     user_agent: str | None

@@ -1,9 +1,9 @@
 """What superusers, and operators at a terminal, may ask of the audit log."""
 
-from typing import Final
+from typing import Any, Final
 
 from pyapi.db.audit_dao import AuditDAO, AuditFilter, AuditRow
-from pyapi.schemas.audit_schemas import AuditList, AuditListParams, AuditRead
+from pyapi.schemas.audit_schemas import AuditChange, AuditList, AuditListParams, AuditRead
 from pyapi.schemas.paging import BigInt, decode_cursor, encode_cursor
 
 NEWEST_FIRST: Final = "audit:-id"
@@ -38,4 +38,14 @@ class AuditService:
 
 
 def _read(row: AuditRow) -> AuditRead:
-    return AuditRead.model_construct(**row._asdict())
+    changes = [_change(entry) for entry in row.changes] if isinstance(row.changes, list) else None
+    details = row.details if isinstance(row.details, dict) else None
+    return AuditRead.model_construct(**row._asdict() | {"changes": changes, "details": details})
+
+
+def _change(entry: Any) -> AuditChange:
+    """SQL can have stored anything here."""
+    found = entry if isinstance(entry, dict) else {}
+    return AuditChange.model_construct(
+        pointer=str(found.get("pointer", "")), before=found.get("before"), after=found.get("after")
+    )
