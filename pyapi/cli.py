@@ -197,7 +197,7 @@ def operator() -> str:
     """Who sits at the terminal, as the audit log names them."""
     try:
         name = getpass.getuser()
-    except (OSError, KeyError):  # a container may run under an id without a name
+    except (OSError, KeyError, ImportError):  # a container may run under an id without a name
         name = f"uid {os.getuid()}"
     return f"cli:{name}"[:255]
 

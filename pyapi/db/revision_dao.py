@@ -17,7 +17,7 @@ class RevisionRow(NamedTuple):
     changed_at: datetime
     changed_by: int | None
     changed_by_name: str
-    state: dict[str, Any]
+    state: Any
 
 
 _COLUMNS = tuple(getattr(DataRevision, field) for field in RevisionRow._fields)

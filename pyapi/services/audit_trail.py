@@ -1,7 +1,7 @@
 """Writes down who did what: one row of the audit log and one line of the log for each event."""
 
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
@@ -120,7 +120,9 @@ def bounded(changes: Iterable[Change]) -> tuple[list[dict[str, Any]], bool]:
     told: list[dict[str, Any]] = []
     is_cut = False
     room = MOST_OF_ALL_CHANGES
-    for change in changes:
+    for change in _comparable(changes):
+        if change is None:
+            return told, True
         pointer, before, after = _shortened(change.pointer), _short(change.before), _short(change.after)
         entry = {"pointer": pointer, "before": before, "after": after}
         is_cut = is_cut or (pointer, before, after) != (change.pointer, change.before, change.after)
@@ -129,6 +131,14 @@ def bounded(changes: Iterable[Change]) -> tuple[list[dict[str, Any]], bool]:
             return told, True
         told.append(entry)
     return told, is_cut
+
+
+def _comparable(changes: Iterable[Change]) -> Iterator[Change | None]:
+    """The changes, and None where what SQL has stored is nested too deeply for Python to compare."""
+    try:
+        yield from changes
+    except RecursionError:
+        yield None
 
 
 def _short(value: Any) -> Any:

@@ -1,6 +1,6 @@
 """What has become of a record: who changed what, and when, from its saved states."""
 
-from typing import Final
+from typing import Any, Final
 
 from pyapi.db.dao import DataRecordDAO
 from pyapi.db.revision_dao import RevisionDAO, RevisionRow
@@ -78,10 +78,11 @@ def _entry(row: RevisionRow, previous: RevisionRow | None) -> HistoryEntry:
 def _changes(row: RevisionRow, previous: RevisionRow | None) -> tuple[list[AuditChange], bool]:
     if row.change_kind == ChangeKind.DELETED:
         return [], False
-    is_new = row.change_kind == ChangeKind.CREATED or previous is None
-    try:
-        found = differences(None if is_new or previous is None else dict(previous.state), dict(row.state))
-        told, is_cut = bounded(found)
-    except (RecursionError, ValueError, TypeError):  # SQL can store what is nested too deeply to be compared
-        return [], True
+    before = _state(previous) if previous is not None and row.change_kind == ChangeKind.UPDATED else None
+    told, is_cut = bounded(differences(before, _state(row)))
     return [AuditChange.model_construct(**change) for change in told], is_cut
+
+
+def _state(row: RevisionRow) -> dict[str, Any]:
+    """What SQL has stored may be nested too deeply to be read, see `pyapi.db.engine`."""
+    return row.state if isinstance(row.state, dict) else {}
