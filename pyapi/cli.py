@@ -1,13 +1,16 @@
 """What operators do at a terminal: `pyapi --help`."""
 
 import asyncio
+import getpass
 import json
 import os
+import re
 import secrets
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -18,6 +21,7 @@ from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from pyapi.__main__ import start
+from pyapi.db.audit_dao import AuditDAO
 from pyapi.db.auth_dao import UserDAO, UserLookup
 from pyapi.db.dependencies import transaction
 from pyapi.db.embedded import attach_or_start
@@ -29,7 +33,10 @@ from pyapi.db.token_dao import AccessTokenDAO
 from pyapi.enums import Role
 from pyapi.exceptions import ConfigurationError, DatabaseUnavailable, Problem, ValidationFailed
 from pyapi.log import configure_logging
+from pyapi.schemas.audit_schemas import AuditListParams
 from pyapi.schemas.auth_schemas import RegisterRequest, UserListParams, UserRead
+from pyapi.services.audit_service import AuditService
+from pyapi.services.audit_trail import Actor, AuditTrail
 from pyapi.services.password_service import PasswordService
 from pyapi.services.secret_keeper import Progress, SecretKeeper
 from pyapi.services.user_service import UserService
@@ -40,22 +47,26 @@ from pyapi.utils.sealing import Sealer
 _TELL_SECONDS = 1.0
 
 T = TypeVar("T")
+AUDIT_BATCH = 10_000
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 db = typer.Typer(help="The tables of the service.", no_args_is_help=True)
 user = typer.Typer(help="Accounts.", no_args_is_help=True)
+audit = typer.Typer(help="Who did what.", no_args_is_help=True)
 config = typer.Typer(help="Settings.", no_args_is_help=True)
 secret = typer.Typer(help="Keys.", no_args_is_help=True)
 stored_secrets = typer.Typer(help="The secrets in records.", no_args_is_help=True)
 openapi = typer.Typer(help="The description of the API.", no_args_is_help=True)
-for name, group in {
+GROUPS = {
     "db": db,
     "user": user,
+    "audit": audit,
     "config": config,
     "secret": secret,
     "secrets": stored_secrets,
     "openapi": openapi,
-}.items():
+}
+for name, group in GROUPS.items():
     app.add_typer(group, name=name)
 
 
@@ -159,6 +170,61 @@ def user_list(
 def _line(account: UserRead) -> str:
     state = "active" if account.is_active else "inactive"
     return "\t".join([str(account.id), account.username, account.email, state, account.role])
+
+
+@audit.command("export")
+def audit_export() -> None:
+    """Print the audit log, newest first: one JSON object a line."""
+    with_engine(_export_audit)
+
+
+async def _export_audit(engine: AsyncEngine) -> None:
+    database, params = Database.on(engine), AuditListParams(limit=1000)
+    while True:
+        async with transaction(database.reads) as session:
+            page = await AuditService(AuditDAO(session)).page(params)
+        for entry in page.data:
+            typer.echo(entry.model_dump_json())
+        if page.next_cursor is None:
+            return
+        params = params.model_copy(update={"cursor": page.next_cursor})
+
+
+@audit.command("prune")
+def audit_prune(
+    older_than: Annotated[str, typer.Option(help="Age in days (90d) or weeks (13w); at least a day.")],
+) -> None:
+    """Delete the old end of the audit log; a row says that it was done."""
+    age = _age(older_than)
+    pruned = with_engine(lambda engine: _prune_audit(engine, datetime.now(UTC) - age))
+    typer.echo(f"Deleted {pruned} rows.")
+
+
+def _age(words: str) -> timedelta:
+    found = re.fullmatch(r"([1-9][0-9]{0,4})([dw])", words)
+    if found is None:
+        _fail("--older-than: write days or weeks, 90d or 13w; at least 1d.")
+    return timedelta(days=int(found[1]) * (7 if found[2] == "w" else 1))
+
+
+async def _prune_audit(engine: AsyncEngine, older_than: datetime) -> int:
+    """In batches, each with its row: others go on writing, and what was done before a break stays done."""
+    database, pruned = Database.on(engine), 0
+    while True:
+        async with transaction(database.transactions) as session:
+            batch = await AuditDAO(session).prune(older_than=older_than, most=AUDIT_BATCH, actor_name=operator())
+        pruned += batch
+        if batch < AUDIT_BATCH:
+            return pruned
+
+
+def operator() -> str:
+    """Who sits at the terminal, as the audit log names them."""
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError, ImportError):  # a container may run under an id without a name
+        name = f"uid {os.getuid()}"
+    return f"cli:{name}"[:255]
 
 
 @config.command("check")
@@ -315,8 +381,10 @@ def with_users(work: Callable[[UserService, PasswordService], Awaitable[T]]) -> 
 
 
 def _users(session: AsyncSession, database: Database) -> UserService:
-    lookup = UserLookup(partial(transaction, database.reads))
-    return UserService(lookup, UserDAO(session), SessionDAO(session), AccessTokenDAO(session))
+    lookup, trail = UserLookup(partial(transaction, database.reads)), AuditTrail(
+        AuditDAO(session), actor=Actor(None, operator())
+    )
+    return UserService(lookup, UserDAO(session), SessionDAO(session), AccessTokenDAO(session), trail)
 
 
 def _ask_password() -> str:

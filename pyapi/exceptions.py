@@ -111,6 +111,7 @@ class InvalidCredentials(Unauthenticated):
     code = "invalid_credentials"
     title = "Invalid credentials"
     default_detail = "The username or the password is wrong."
+    keeps_writes = True
 
 
 class InvalidToken(Unauthenticated):

@@ -112,6 +112,12 @@ async def get_db_session(request: Request, patience: RequestPatience) -> AsyncIt
         yield session
 
 
+async def get_db_read_session(request: Request, patience: RequestPatience) -> AsyncIterator[AsyncSession]:
+    """A session in autocommit, for routes that only read."""
+    async with transaction(database(request).reads, patience=patience) as session:
+        yield session
+
+
 async def get_record_session(request: Request, patience: RequestPatience) -> AsyncIterator[AsyncSession]:
     """One transaction for the whole request, for routes that change data records."""
     opened = database(request)
@@ -129,5 +135,6 @@ async def get_record_read_session(request: Request, patience: RequestPatience) -
 # scope="function": the code after `yield` runs before the response is sent. With FastAPI's default a client would hold
 # a 201 for a row that was never committed.
 DbSession = Annotated[AsyncSession, Depends(get_db_session, scope="function")]
+DbReadSession = Annotated[AsyncSession, Depends(get_db_read_session, scope="function")]
 RecordSession = Annotated[AsyncSession, Depends(get_record_session, scope="function")]
 RecordReadSession = Annotated[AsyncSession, Depends(get_record_read_session, scope="function")]

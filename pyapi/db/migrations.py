@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 import pyapi.db.airflow_models
 import pyapi.db.attempt_models
+import pyapi.db.audit_models
 import pyapi.db.auth_models
 import pyapi.db.models  # noqa: F401 - registers the tables on Base.metadata
 from pyapi.db.engine import create_engine, explain

@@ -10,6 +10,10 @@ from typing import Any
 from pyapi.exceptions import FieldError, ValidationFailed
 
 
+class BigInt(int):
+    """Says that a number is of PostgreSQL's type bigint; plain `int` is integer."""
+
+
 def encode_cursor(order_by: str, values: Sequence[Any]) -> str:
     """Text for the sort values of the last row of a page; valid for the same `order_by` only."""
     plain = [value.isoformat() if isinstance(value, datetime) else value for value in values]
@@ -39,6 +43,12 @@ def _read_int(value: object) -> int:
     return value
 
 
+def _read_big(value: object) -> int:
+    if type(value) is not int or not 0 <= value < 2**63:
+        raise ValueError
+    return value
+
+
 def _read_text(value: object) -> str:
     if not isinstance(value, str) or "\x00" in value:
         raise ValueError
@@ -53,4 +63,4 @@ def _read_time(value: object) -> datetime:
     return moment
 
 
-_READERS: Mapping[type, Any] = {int: _read_int, str: _read_text, datetime: _read_time}
+_READERS: Mapping[type, Any] = {int: _read_int, BigInt: _read_big, str: _read_text, datetime: _read_time}

@@ -1,26 +1,26 @@
 """Who may see and change a data record; the owner decides, or an admin."""
 
+from collections.abc import Iterator
 from typing import Any
-
-import structlog
 
 from pyapi.db.access_dao import AccessDAO
 from pyapi.db.dao import DataRecordDAO, RecordRow
 from pyapi.enums import Visibility
 from pyapi.exceptions import FieldError, NotFound, PermissionDenied, ValidationFailed
 from pyapi.schemas.access_schemas import AccessRead, AccessWrite, GrantRead
+from pyapi.services.audit_trail import AuditTrail, Target
 from pyapi.services.auth_service import Caller
-
-log = structlog.get_logger(__name__)
+from pyapi.utils.changes import Change, find_changes
 
 
 class AccessService:
     """The visibility of records and their grants, for one caller."""
 
-    def __init__(self, records: DataRecordDAO, access: AccessDAO, caller: Caller) -> None:
+    def __init__(self, records: DataRecordDAO, access: AccessDAO, caller: Caller, audit: AuditTrail) -> None:
         self._records = records
         self._access = access
         self._caller = caller
+        self._audit = audit
 
     async def get(self, record_id: int) -> AccessRead:
         """Who may see and change a record. Raises NotFound, PermissionDenied."""
@@ -29,19 +29,15 @@ class AccessService:
     async def replace(self, record_id: int, request: AccessWrite) -> AccessRead:
         """Share a record with these people and no others. Raises NotFound, PermissionDenied, ValidationFailed."""
         row = self._own(await self._records.lock(record_id))
+        before = await self._read(row)
         await self._access.replace(record_id, await self._permissions(row, request), granted_by=self._caller.user_id)
         changes: dict[str, Any] = request.model_dump(include={"visibility"})
         if changes:
             await self._records.act_as(user_id=self._caller.user_id, username=self._caller.username)
             row = await self._records.update(record_id, **changes)
-        log.info(
-            "data.shared",
-            record_id=record_id,
-            user_id=self._caller.user_id,
-            visibility=row.visibility,
-            grants=len(request.grants),
-        )
-        return await self._read(row)
+        after = await self._read(row)
+        await self._audit.record("data.shared", Target("record", record_id), changes=_changes(before, after))
+        return after
 
     def _own(self, row: RecordRow | None) -> RecordRow:
         if row is None:
@@ -78,3 +74,16 @@ class AccessService:
             revision=row.revision,
             grants=[GrantRead(**grant._asdict()) for grant in await self._access.grants(row.id)],
         )
+
+
+def _changes(before: AccessRead, after: AccessRead) -> Iterator[Change]:
+    old, new = _told(before), _told(after)
+    return find_changes(old, new, shown_before=old, shown_after=new)
+
+
+def _told(access: AccessRead) -> dict[str, Any]:
+    """What the audit log keeps: names, because users may be deleted."""
+    return {
+        "visibility": access.visibility.value,
+        "grants": {grant.username: grant.permission.value for grant in access.grants},
+    }

@@ -21,6 +21,7 @@ from pyapi.schemas.airflow_schemas import (
 )
 from pyapi.services.airflow_courier import AirflowCourier
 from pyapi.services.airflow_observer import AirflowObserver
+from pyapi.services.audit_trail import AuditTrail, Target
 from pyapi.services.deployment_service import SILENT_FOR, UPDATING_FOR
 from pyapi.services.schedule_service import Clock, utc_now
 
@@ -38,10 +39,11 @@ Stores = tuple[AirflowOutboxDAO, AirflowSeenDAO]
 
 @dataclass(frozen=True, slots=True)
 class AirflowService:
-    """The link to Airflow. `stores` opens a transaction of its own."""
+    """The link to Airflow. `stores`, and `audit`, open transactions of their own."""
 
     airflow: Airflow
     stores: Callable[[], AbstractAsyncContextManager[Stores]]
+    audit: AuditTrail
     clock: Clock = utc_now
 
     async def status(self) -> LinkStatus:
@@ -76,6 +78,10 @@ class AirflowService:
 
     async def reconcile(self) -> Reconciled:
         """Look at all DAGs now, and repair what can be repaired from here. Raises AirflowUnavailable."""
+        async with self.audit.order("airflow.reconciled", Target("airflow")):
+            return await self._reconcile()
+
+    async def _reconcile(self) -> Reconciled:
         checked = await AirflowObserver(self.airflow, self._seen).look_at_all(forget=False)
         async with self.stores() as (outbox, seen):
             drift = await seen.drift(grace_seconds=0, most=MOST_DRIFT)
@@ -102,7 +108,7 @@ class AirflowService:
             action, reason = await self._try_repair(row)
         except Refused as error:
             action, reason = RepairAction.NONE, f"Airflow refuses it ({error.status_code})."
-        log.info("airflow.reconciled", record_id=row.record_id, problem=row.problem, action=action)
+        log.info("airflow.repaired", record_id=row.record_id, problem=row.problem, action=action)
         return Repair.model_construct(**row._asdict(), action=action, reason=reason)
 
     async def _try_repair(self, row: DriftRow) -> tuple[RepairAction, str | None]:

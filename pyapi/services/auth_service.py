@@ -1,12 +1,10 @@
 """Who may sign in, and how long a login holds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
-
-import structlog
 
 from pyapi.db.auth_dao import UserDAO, UserLookup
 from pyapi.db.auth_models import User
@@ -25,6 +23,7 @@ from pyapi.schemas.auth_schemas import (
     UserRead,
 )
 from pyapi.services.attempt_service import AttemptService
+from pyapi.services.audit_trail import Actor, AuditTrail, Target
 from pyapi.services.password_service import PasswordService
 from pyapi.utils.auth import (
     PERSONAL_TOKEN_PREFIX,
@@ -33,10 +32,9 @@ from pyapi.utils.auth import (
     personal_token_digest,
     refresh_token_digest,
 )
+from pyapi.utils.changes import Change, find_changes
 
 MOST_SESSIONS: Final = 100
-
-log = structlog.get_logger(__name__)
 
 
 def utc_now() -> datetime:
@@ -70,6 +68,11 @@ class Caller:
     def is_superuser(self) -> bool:
         """Whether the caller may do everything."""
         return self.role is Role.ADMIN
+
+    @property
+    def actor(self) -> Actor:
+        """As the audit log names them."""
+        return Actor(self.user_id, self.username)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +125,7 @@ class AuthService:
         passwords: PasswordService,
         policy: TokenPolicy,
         attempts: AttemptService,
+        audit: AuditTrail,
     ) -> None:
         self._lookup = lookup
         self._users = users
@@ -129,6 +133,7 @@ class AuthService:
         self._passwords = passwords
         self._policy = policy
         self._attempts = attempts
+        self._audit = audit
 
     async def register(self, request: RegisterRequest) -> UserRead:
         """Open an account. Raises TooManyRequests, ValidationFailed for a weak password, Conflict for a taken name."""
@@ -143,7 +148,7 @@ class AuthService:
             full_name=request.full_name,
             hashed_password=hashed_password,
         )
-        log.info("user.registered", user_id=user.id)
+        await self._audit.record("user.registered", Target("user", user.id), by=Actor(user.id, user.username))
         return UserRead.model_validate(user)
 
     async def login(self, request: LoginRequest, client: Client) -> TokenPair:
@@ -154,7 +159,8 @@ class AuthService:
         async with self._attempts.password(user.username if user else request.username):
             fits = await self._passwords.verify(request.password, user.hashed_password if user else None)
             if user is None or not fits or not user.is_active:
-                log.info("login.failed", user_id=user.id if user else None)
+                # Never the name: where there is no such account, people have typed their password.
+                await self._audit.record("login.failed", Target("user", user.id if user else None))
                 raise InvalidCredentials
         rehash = self._passwords.needs_rehash(user.hashed_password)
         refresh_token = new_refresh_token()
@@ -168,8 +174,14 @@ class AuthService:
             address=client.address,
         )
         if issued is None:  # closed, or another password, since the row was read
+            await self._audit.record("login.failed", Target("user", user.id))
             raise InvalidCredentials
-        log.info("login.succeeded", user_id=user.id, session_id=str(issued.session_id))
+        await self._audit.record(
+            "login.succeeded",
+            Target("user", user.id),
+            by=Actor(user.id, user.username),
+            session_id=str(issued.session_id),
+        )
         return self._pair(issued, refresh_token)
 
     async def refresh(self, refresh_token: str, client: Client) -> TokenPair:
@@ -188,7 +200,9 @@ class AuthService:
         if family is None or family.unused:
             raise InvalidToken
         if await self._sessions.end(family.session_id, reason="reuse"):
-            log.warning("token.reused", user_id=family.user_id, session_id=str(family.session_id))
+            await self._audit.record(
+                "token.reused", Target("user", family.user_id), is_alarm=True, session_id=str(family.session_id)
+            )
         raise TokenReused
 
     def _pair(self, issued: IssuedToken, refresh_token: str) -> TokenPair:
@@ -213,12 +227,12 @@ class AuthService:
             session_id = family.session_id
         assert session_id is not None  # this is for callers in a session
         await self._sessions.end(session_id, reason="logout")
-        log.info("logout", user_id=caller.user_id, session_id=str(session_id))
+        await self._record("logout", caller, session_id=str(session_id))
 
     async def logout_all(self, caller: Caller) -> SessionsEnded:
         """End every session of the caller, this one included."""
         ended = await self._sessions.end_all(caller.user_id, reason="logout-all")
-        log.info("logout.all", user_id=caller.user_id, sessions=ended)
+        await self._record("logout.all", caller, sessions=ended)
         return SessionsEnded(message=f"Logged out of {ended} sessions.", ended_sessions=ended)
 
     async def own_sessions(self, caller: Caller) -> SessionList:
@@ -230,7 +244,7 @@ class AuthService:
         """Sign the caller out somewhere. Raises NotFound, also for a session of somebody else."""
         if not await self._sessions.end_own(session_id, user_id=caller.user_id, reason="ended-by-owner"):
             raise NotFound("You have no session with this id.")
-        log.info("session.ended", user_id=caller.user_id, session_id=str(session_id))
+        await self._record("session.ended", caller, session_id=str(session_id))
 
     async def me(self, caller: Caller) -> UserRead:
         """The caller's own account."""
@@ -243,8 +257,10 @@ class AuthService:
         if changes.get("email", user.email) != user.email:
             await self._require_current(user, request.current_password)
         if changes:
+            before = {field: getattr(user, field) for field in changes}
             user = await self._users.update(user.id, **changes)
-            log.info("user.updated", user_id=user.id, fields=sorted(changes))
+            found = find_changes(before, changes, shown_before=before, shown_after=changes)
+            await self._record("user.updated", caller, changes=found)
         return UserRead.model_validate(user)
 
     async def change_password(self, caller: Caller, request: ChangePasswordRequest) -> SessionsEnded:
@@ -260,8 +276,14 @@ class AuthService:
             raise _wrong_current_password()
         await self._users.update(user.id, hashed_password=new_hash)
         ended = await self._sessions.end_all(user.id, reason="password-changed")
-        log.info("password.changed", user_id=user.id, sessions=ended)
+        await self._record("password.changed", caller, sessions=ended)
         return SessionsEnded(message="Password changed. Sign in again with the new one.", ended_sessions=ended)
+
+    async def _record(
+        self, event: str, caller: Caller, *, changes: Iterable[Change] | None = None, **details: Any
+    ) -> None:
+        """What callers do to their own accounts."""
+        await self._audit.record(event, Target("user", caller.user_id), by=caller.actor, changes=changes, **details)
 
     async def _own(self, caller: Caller) -> User:
         user = await self._lookup.by_id(caller.user_id)

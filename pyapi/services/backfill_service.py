@@ -7,7 +7,6 @@ from itertools import islice
 from typing import Final, NoReturn
 
 import httpx
-import structlog
 
 from pyapi.db.run_dao import RunDAO
 from pyapi.exceptions import AirflowNotReady, BackfillConflict, FieldError, NotFound, ValidationFailed
@@ -16,12 +15,11 @@ from pyapi.gateways.answers import Backfill
 from pyapi.schedules.rules import parse_rule
 from pyapi.schedules.runs import HORIZON, runs_between
 from pyapi.schemas.run_schemas import BackfillCreate, BackfillList, BackfillListParams, BackfillRead, BackfillTried
+from pyapi.services.audit_trail import AuditTrail, Target
 from pyapi.services.runnable_records import RunnableRecords
 
 MOST_RUNS: Final = 1000
 """Of one backfill."""
-
-log = structlog.get_logger(__name__)
 
 
 class BackfillService:
@@ -32,11 +30,13 @@ class BackfillService:
         airflow: Airflow,
         runs: Callable[[], AbstractAsyncContextManager[RunDAO]],
         records: RunnableRecords,
+        audit: AuditTrail,
     ) -> None:
-        """`runs` opens a session of its own."""
+        """`runs`, and `audit`, open sessions of their own."""
         self._airflow = airflow
         self._runs = runs
         self._records = records
+        self._audit = audit
 
     async def create(self, record_id: int, request: BackfillCreate) -> BackfillRead:
         """Begin with a backfill.
@@ -44,13 +44,15 @@ class BackfillService:
         Raises NotFound, PermissionDenied, RecordNotActive, BackfillConflict, ValidationFailed.
         """
         await self._require_possible(record_id, request)
-        try:
-            backfill = await self._airflow.backfill(record_id, _plan(request))
-        except Refused as error:
-            _explain(error)
-        if backfill is None:
-            raise AirflowNotReady
-        log.info("backfill.created", record_id=record_id, backfill_id=backfill.backfill_id)
+        # Airflow gives a backfill its number, so the times have to name it here.
+        times = {"from_date": request.from_.isoformat(), "to_date": request.to.isoformat()}
+        async with self._audit.order("backfill.created", Target("record", record_id), **times):
+            try:
+                backfill = await self._airflow.backfill(record_id, _plan(request))
+            except Refused as error:
+                _explain(error)
+            if backfill is None:
+                raise AirflowNotReady
         return _read(backfill)
 
     async def try_create(self, record_id: int, request: BackfillCreate) -> BackfillTried:
@@ -76,11 +78,11 @@ class BackfillService:
         await self._records.to_change(record_id)
         if _found(await self._airflow.one_backfill(backfill_id)).record_id != record_id:
             raise _not_there()
-        try:
-            ended = await self._airflow.end_backfill(backfill_id)
-        except Refused:
-            raise BackfillConflict("The backfill has ended already.") from None
-        log.info("backfill.cancelled", record_id=record_id, backfill_id=backfill_id)
+        async with self._audit.order("backfill.cancelled", Target("record", record_id), backfill_id=backfill_id):
+            try:
+                ended = await self._airflow.end_backfill(backfill_id)
+            except Refused:
+                raise BackfillConflict("The backfill has ended already.") from None
         return _read(_found(ended))
 
     async def _require_possible(self, record_id: int, request: BackfillCreate) -> None:

@@ -1,10 +1,8 @@
 """What people may do with data records."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
-
-import structlog
 
 from pyapi.db.dao import DataRecordDAO, OrderKey, RecordFilter, RecordRow
 from pyapi.enums import RecordStatus, Visibility
@@ -32,7 +30,9 @@ from pyapi.schemas.data_schemas import (
     FieldChange,
 )
 from pyapi.schemas.paging import decode_cursor, encode_cursor
+from pyapi.services.audit_trail import AuditTrail, Target
 from pyapi.services.auth_service import Caller
+from pyapi.services.data_changes import differences
 from pyapi.services.deployment_service import deployment_fields
 from pyapi.services.schedule_service import (
     Clock,
@@ -43,11 +43,9 @@ from pyapi.services.schedule_service import (
     utc_now,
 )
 from pyapi.services.stored_config import storable_config
-from pyapi.utils.changes import find_changes
+from pyapi.utils.changes import Change
 from pyapi.utils.masking import mask_secrets
 from pyapi.utils.sealing import Sealer
-
-log = structlog.get_logger(__name__)
 
 _CURSOR_TYPES: dict[str, type] = {
     "id": int,
@@ -67,6 +65,7 @@ class DataService:
         self,
         records: DataRecordDAO,
         caller: Caller | None,
+        audit: AuditTrail,
         *,
         sealer: Sealer,
         default_visibility: Visibility = Visibility.PUBLIC,
@@ -80,6 +79,7 @@ class DataService:
         """
         self._records = records
         self._caller = caller
+        self._audit = audit
         self._sealer = sealer
         self._default_visibility = default_visibility
         self._is_linked = is_linked
@@ -100,7 +100,7 @@ class DataService:
             visibility=request.model_dump(include={"visibility"}).get("visibility", self._default_visibility),
             **self._derived(request.status, config, since=self._now),
         )
-        log.info("data.created", record_id=row.id, user_id=caller.user_id)
+        await self._audit.record("data.created", Target("record", row.id), changes=self._differences(None, row))
         return self._read(row)
 
     async def get(self, record_id: int) -> DataRead | DataSummary:
@@ -138,11 +138,12 @@ class DataService:
 
     async def update(self, record_id: int, request: DataUpdate, *, expected_revision: int | None) -> DataRead:
         """Change the fields that were sent. Raises NotFound, PermissionDenied, PreconditionFailed, ValidationFailed."""
-        row = await self._lock_writable(record_id, expected_revision)
+        stored = row = await self._lock_writable(record_id, expected_revision)
         changes = self._accepted(row, request)
         if changes:
             row = await self._records.update(record_id, **changes)
-            log.info("data.updated", record_id=record_id, revision=row.revision, fields=sorted(request.changes()))
+            found = self._differences(stored, row)
+            await self._audit.record("data.updated", Target("record", record_id), changes=found, revision=row.revision)
         return self._read(row)
 
     async def try_update(
@@ -158,9 +159,10 @@ class DataService:
             if changes:
                 row = await self._records.update(record_id, **changes)
         before, after = self._read(stored), self._read(row)
+        found = self._differences(stored, row)
         tried = DataTried.model_construct(
             **dict(after),
-            changes=_changes(stored, row),
+            changes=[FieldChange.model_construct(**change._asdict()) for change in found],
             next_runs_before=before.next_runs,
             next_runs_after=after.next_runs,
         )
@@ -170,7 +172,8 @@ class DataService:
         """Remove a record; its revisions stay. Raises NotFound, PermissionDenied, PreconditionFailed."""
         row = await self._lock_writable(record_id, expected_revision, needs_owner=True)
         await self._records.delete(record_id)
-        log.info("data.deleted", record_id=record_id)
+        gone = [Change("remove", "/name", row.name, None)]
+        await self._audit.record("data.deleted", Target("record", record_id), changes=gone, revision=row.revision)
         return DataDeleted(message=f"Deleted '{row.name}'.", deleted_id=record_id)
 
     async def _lock_writable(
@@ -212,6 +215,10 @@ class DataService:
             same = timing_of(status, config) == timing_of(row.status, row.config)
             changes |= self._derived(status, config, since=row.scheduled_since if same else self._now)
         return changes
+
+    def _differences(self, before: RecordRow | None, after: RecordRow) -> Iterator[Change]:
+        old = before._asdict() if before is not None else None
+        return differences(old, after._asdict(), sealer=self._sealer)
 
     def _derived(self, status: str, config: Any, *, since: datetime) -> dict[str, Any]:
         """The columns that follow from status and config."""
@@ -261,25 +268,6 @@ def _require_rule(config: Any, pointer: str, detail: str) -> None:
     if wrong:
         error = wrong[0]
         raise ValidationFailed([FieldError(detail.format(pointer=error.pointer, detail=error.detail), pointer)])
-
-
-def _changes(before: RecordRow, after: RecordRow) -> list[FieldChange]:
-    def told(row: RecordRow, config: Any) -> dict[str, Any]:
-        return {
-            "name": row.name,
-            "description": row.description,
-            "config": config,
-            "status": row.status,
-            "visibility": row.visibility,
-        }
-
-    found = find_changes(
-        told(before, before.config),
-        told(after, after.config),
-        shown_before=told(before, mask_secrets(before.config)),
-        shown_after=told(after, mask_secrets(after.config)),
-    )
-    return [FieldChange.model_construct(**change._asdict()) for change in found]
 
 
 def _order(order_by: str) -> list[OrderKey]:

@@ -7,7 +7,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final, NoReturn
 
 import httpx
-import structlog
 
 from pyapi.db.run_dao import RunDAO
 from pyapi.exceptions import (
@@ -34,6 +33,7 @@ from pyapi.schemas.run_schemas import (
     TaskRead,
     TryRead,
 )
+from pyapi.services.audit_trail import AuditTrail, Target
 from pyapi.services.auth_service import Caller
 from pyapi.services.run_log import LogMasker
 from pyapi.services.runnable_records import RunnableRecords
@@ -45,8 +45,6 @@ NEWEST_FIRST = "-run_after"
 MOST_PAGES: Final = 10
 """How many pages of Airflow are looked through for one run that the caller may see."""
 
-log = structlog.get_logger(__name__)
-
 
 class RunService:
     """Runs, as one caller may see and start them. All of it raises AirflowUnavailable."""
@@ -56,14 +54,16 @@ class RunService:
         airflow: Airflow,
         runs: Callable[[], AbstractAsyncContextManager[RunDAO]],
         caller: Caller,
+        audit: AuditTrail,
         *,
         sealer: Sealer,
         clock: Clock = utc_now,
     ) -> None:
-        """`runs` opens a session of its own, so that no connection to the database waits for Airflow."""
+        """`runs`, and `audit`, open sessions of their own, so that no connection to the database waits for Airflow."""
         self._airflow = airflow
         self._runs = runs
         self._caller = caller
+        self._audit = audit
         self._sealer = sealer
         self._clock = clock
         self._records = RunnableRecords(airflow, runs, clock=clock)
@@ -122,28 +122,34 @@ class RunService:
             if key is not None and (run := await self._airflow.run(record_id, run_id)):
                 return await self._read(_same(run, request)), False
             raise
+        # Looked for before the row of the audit log is written: a request that is repeated starts nothing.
+        if key is not None and (run := await self._airflow.run(record_id, run_id)):
+            return await self._read(_same(run, request)), False
+        async with self._audit.order("run.started", Target("record", record_id), run_id=run_id):
+            run, is_new = await self._start(record_id, run_id, request)
+        return await self._read(run), is_new
+
+    async def _start(self, record_id: int, run_id: str, request: RunStart) -> tuple[Run, bool]:
         try:
             run = await self._airflow.start_run(record_id, run_id, conf=request.conf, note=request.note or None)
         except Refused as error:
             if error.status_code != httpx.codes.CONFLICT:
                 raise Conflict("Airflow refuses to start a run of this record; its page there says why.") from None
-            run = _found(await self._airflow.run(record_id, run_id))
-            return await self._read(_same(run, request)), False
+            return _same(_found(await self._airflow.run(record_id, run_id)), request), False  # started meanwhile
         if run is None:
             raise AirflowNotReady
-        log.info("run.started", record_id=record_id, run_id=run_id, user_id=self._caller.user_id)
-        return await self._read(run), True
+        return run, True
 
     async def cancel(self, record_id: int, run_id: str) -> RunRead:
         """Let a run fail now. Raises NotFound, PermissionDenied, RunEnded."""
         await self._records.to_change(record_id)
         if _found(await self._airflow.run(record_id, run_id)).has_ended:
             raise RunEnded
-        try:
-            run = _found(await self._airflow.end_run(record_id, run_id))
-        except Refused:
-            raise RunEnded from None  # meanwhile
-        log.info("run.cancelled", record_id=record_id, run_id=run_id, user_id=self._caller.user_id)
+        async with self._audit.order("run.cancelled", Target("record", record_id), run_id=run_id):
+            try:
+                run = _found(await self._airflow.end_run(record_id, run_id))
+            except Refused:
+                raise RunEnded from None  # meanwhile
         return await self._read(run)
 
     async def retry(self, record_id: int, run_id: str, request: RunRetry) -> RunRead:
@@ -151,11 +157,12 @@ class RunService:
         await self._records.ready(record_id)
         if not _found(await self._airflow.run(record_id, run_id)).has_ended:
             raise RunNotEnded
-        try:
-            run = _found(await self._airflow.retry_run(record_id, run_id, latest=request.latest))
-        except Refused:
-            raise RunNotEnded from None  # any more
-        log.info("run.retried", record_id=record_id, run_id=run_id, user_id=self._caller.user_id)
+        target = Target("record", record_id)
+        async with self._audit.order("run.retried", target, run_id=run_id, latest=request.latest):
+            try:
+                run = _found(await self._airflow.retry_run(record_id, run_id, latest=request.latest))
+            except Refused:
+                raise RunNotEnded from None  # any more
         return await self._read(run)
 
     @asynccontextmanager

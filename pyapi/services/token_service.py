@@ -3,28 +3,28 @@
 from datetime import timedelta
 from typing import Final
 
-import structlog
-
 from pyapi.db.auth_dao import UserDAO
 from pyapi.db.token_dao import AccessTokenDAO
 from pyapi.exceptions import Conflict, InvalidToken, NotFound
 from pyapi.schemas.token_schemas import TokenCreate, TokenCreated, TokenList, TokenRead
+from pyapi.services.audit_trail import AuditTrail, Target
 from pyapi.services.auth_service import Caller
 from pyapi.services.schedule_service import Clock, utc_now
 from pyapi.utils.auth import new_personal_token, personal_token_digest
 
 MOST_TOKENS: Final = 50
 
-log = structlog.get_logger(__name__)
-
 
 class TokenService:
     """The tokens of one caller, who is in a session: no token makes another one."""
 
-    def __init__(self, users: UserDAO, tokens: AccessTokenDAO, caller: Caller, *, clock: Clock = utc_now) -> None:
+    def __init__(
+        self, users: UserDAO, tokens: AccessTokenDAO, caller: Caller, audit: AuditTrail, *, clock: Clock = utc_now
+    ) -> None:
         self._users = users
         self._tokens = tokens
         self._caller = caller
+        self._audit = audit
         self._clock = clock
 
     async def create(self, request: TokenCreate) -> TokenCreated:
@@ -43,7 +43,7 @@ class TokenService:
             scopes=[scope.value for scope in request.scopes],
             expires_at=self._clock() + timedelta(days=request.expires_in_days),
         )
-        log.info("token.created", user_id=user_id, token_id=row.id, scopes=row.scopes)
+        await self._audit.record("token.created", Target("token", row.id), scopes=row.scopes)
         return TokenCreated(**row._asdict(), token=token)
 
     async def all(self) -> TokenList:
@@ -55,4 +55,4 @@ class TokenService:
         """End one of the caller's tokens. Raises NotFound, also for a token of somebody else."""
         if not await self._tokens.delete_own(token_id, user_id=self._caller.user_id):
             raise NotFound("You have no personal access token with this id.")
-        log.info("token.revoked", user_id=self._caller.user_id, token_id=token_id)
+        await self._audit.record("token.revoked", Target("token", token_id))

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import structlog
-
 from pyapi.db.auth_dao import UserDAO, UserLookup
 from pyapi.db.auth_models import User
 from pyapi.db.session_dao import SessionDAO
@@ -18,19 +16,22 @@ from pyapi.schemas.auth_schemas import (
     UserListParams,
     UserRead,
 )
+from pyapi.services.audit_trail import AuditTrail, Target
 from pyapi.services.password_service import PasswordService
-
-log = structlog.get_logger(__name__)
+from pyapi.utils.changes import find_changes
 
 
 class UserService:
     """Accounts, seen from above. Whether the caller is a superuser is asked before this class is made."""
 
-    def __init__(self, lookup: UserLookup, users: UserDAO, sessions: SessionDAO, tokens: AccessTokenDAO) -> None:
+    def __init__(
+        self, lookup: UserLookup, users: UserDAO, sessions: SessionDAO, tokens: AccessTokenDAO, audit: AuditTrail
+    ) -> None:
         self._lookup = lookup
         self._users = users
         self._sessions = sessions
         self._tokens = tokens
+        self._audit = audit
 
     async def page(self, params: UserListParams) -> UserList:
         """A page of accounts in the order of their ids."""
@@ -59,8 +60,11 @@ class UserService:
             raise Conflict("This is the last active superuser. Make another one first.")
         user = _found(await self._users.lock(user_id))
         if changes:
+            before = {field: getattr(user, field) for field in changes}
             user = await self._users.update(user_id, **changes)
-            log.info("user.updated", user_id=user_id, fields=sorted(request.changes()))
+            after = {field: getattr(user, field) for field in changes}
+            found = find_changes(before, after, shown_before=before, shown_after=after)
+            await self._audit.record("user.updated", Target("user", user_id), changes=found)
         if changes.get("is_active") is False:
             await self._end_all(user_id, reason="deactivated")
         return UserRead.model_validate(user)
@@ -74,7 +78,7 @@ class UserService:
         """End every session and every personal access token of an account. Raises NotFound."""
         user = _found(await self._users.get(user_id))
         sessions, tokens = await self._end_all(user_id, reason="revoked")
-        log.info("tokens.revoked", user_id=user_id, sessions=sessions, tokens=tokens)
+        await self._audit.record("tokens.revoked", Target("user", user_id), sessions=sessions, tokens=tokens)
         message = f"Ended {sessions} sessions and {tokens} personal access tokens of {user.username}."
         return TokensRevoked(message=message, ended_sessions=sessions, revoked_tokens=tokens)
 
@@ -94,7 +98,7 @@ class UserService:
             hashed_password=await passwords.hash(request.password),
             is_superuser=True,
         )
-        log.info("superuser.created", user_id=user.id)
+        await self._audit.record("superuser.created", Target("user", user.id))
         return UserRead.model_validate(user)
 
     async def reset_password(self, username: str, password: str, passwords: PasswordService) -> UserRead:
@@ -106,7 +110,7 @@ class UserService:
         await passwords.require_strong(password, pointer="/password", user_inputs=[user.username, user.email])
         user = await self._users.update(user.id, hashed_password=await passwords.hash(password))
         await self._end_all(user.id, reason="password-reset")
-        log.info("password.reset", user_id=user.id)
+        await self._audit.record("password.reset", Target("user", user.id))
         return UserRead.model_validate(user)
 
 

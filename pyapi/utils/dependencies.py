@@ -12,9 +12,11 @@ from pyapi.db.access_dao import AccessDAO
 from pyapi.db.airflow_dao import AirflowOutboxDAO, AirflowSeenDAO
 from pyapi.db.attempt_dao import AttemptDAO
 from pyapi.db.audience import Audience
+from pyapi.db.audit_dao import AuditDAO, AuditJournal
 from pyapi.db.auth_dao import UserDAO, UserLookup
 from pyapi.db.dao import DataRecordDAO
 from pyapi.db.dependencies import (
+    DbReadSession,
     DbSession,
     Patience,
     RecordReadSession,
@@ -24,6 +26,7 @@ from pyapi.db.dependencies import (
     transaction,
 )
 from pyapi.db.monitoring_dao import MonitoringDAO
+from pyapi.db.revision_dao import RevisionDAO
 from pyapi.db.run_dao import RunDAO
 from pyapi.db.schedule_dao import ScheduleDAO
 from pyapi.db.session_dao import SessionDAO
@@ -34,10 +37,13 @@ from pyapi.schedules.languages import Language, language_of
 from pyapi.services.access_service import AccessService
 from pyapi.services.airflow_service import AirflowService
 from pyapi.services.attempt_service import AttemptService, CountedAttempts, UncountedAttempts
+from pyapi.services.audit_service import AuditService
+from pyapi.services.audit_trail import NOBODY, AuditStore, AuditTrail, Origin
 from pyapi.services.auth_service import Authenticator, AuthService, Caller, Client
 from pyapi.services.backfill_service import BackfillService
 from pyapi.services.calendar_service import CalendarService
 from pyapi.services.data_service import DataService
+from pyapi.services.history_service import HistoryService
 from pyapi.services.monitoring_service import MonitoringService
 from pyapi.services.run_service import RunService
 from pyapi.services.runnable_records import RunnableRecords
@@ -93,7 +99,8 @@ async def bearer(
     """
     if token is None:
         return None
-    return await Authenticator(lookup, request.app.state.tokens).authenticate(token)
+    request.state.caller = caller = await Authenticator(lookup, request.app.state.tokens).authenticate(token)
+    return caller
 
 
 Bearer = Annotated[Caller | None, Depends(bearer)]
@@ -200,6 +207,13 @@ async def attempt_service(request: Request, patience: RequestPatience) -> Attemp
     return CountedAttempts(lookups, stores, state.attempt_policy, address=address)
 
 
+def audit_trail(request: Request, store: AuditStore, caller: Caller | None) -> AuditTrail:
+    """What `caller` does in this request; None where nobody is signed in, or not yet."""
+    program = client(request)
+    origin = Origin(request.state.request_id, program.address, program.user_agent)
+    return AuditTrail(store, actor=caller.actor if caller is not None else NOBODY, origin=origin)
+
+
 def auth_service(
     request: Request,
     session: DbSession,
@@ -207,18 +221,29 @@ def auth_service(
     attempts: Annotated[AttemptService, Depends(attempt_service)],
 ) -> AuthService:
     """Accounts and sessions, in the transaction of the request."""
-    state = request.app.state
-    return AuthService(lookup, UserDAO(session), SessionDAO(session), state.passwords, state.tokens, attempts)
+    state, audit = request.app.state, audit_trail(request, AuditDAO(session), None)
+    users, sessions = UserDAO(session), SessionDAO(session)
+    return AuthService(lookup, users, sessions, state.passwords, state.tokens, attempts, audit)
 
 
-def user_service(session: DbSession, lookup: Lookup, _: Annotated[Caller, Depends(superuser)]) -> UserService:
+Superuser = Annotated[Caller, Depends(superuser)]
+
+
+def user_service(request: Request, caller: Superuser, session: DbSession, lookup: Lookup) -> UserService:
     """Other people's accounts, for superusers only."""
-    return UserService(lookup, UserDAO(session), SessionDAO(session), AccessTokenDAO(session))
+    audit = audit_trail(request, AuditDAO(session), caller)
+    return UserService(lookup, UserDAO(session), SessionDAO(session), AccessTokenDAO(session), audit)
 
 
-def token_service(caller: SignedIn, session: DbSession) -> TokenService:
+def token_service(request: Request, caller: SignedIn, session: DbSession) -> TokenService:
     """Personal access tokens of the caller."""
-    return TokenService(UserDAO(session), AccessTokenDAO(session), caller)
+    audit = audit_trail(request, AuditDAO(session), caller)
+    return TokenService(UserDAO(session), AccessTokenDAO(session), caller, audit)
+
+
+def audit_service(_: Superuser, session: DbReadSession) -> AuditService:
+    """The audit log, for superusers only."""
+    return AuditService(AuditDAO(session))
 
 
 def answer_language(request: Request, response: Response) -> Language:
@@ -261,6 +286,7 @@ def data_service(
     return DataService(
         DataRecordDAO(session, audience_of(caller)),
         caller,
+        audit_trail(request, AuditDAO(session), caller),
         sealer=sealer,
         default_visibility=request.app.state.default_visibility,
         is_linked=is_linked,
@@ -269,21 +295,33 @@ def data_service(
 
 
 def data_reader(
-    caller: Reader, session: RecordReadSession, sealer: RecordSealer, language: AnswerLanguage, is_linked: Linked
+    request: Request,
+    caller: Reader,
+    session: RecordReadSession,
+    sealer: RecordSealer,
+    language: AnswerLanguage,
+    is_linked: Linked,
 ) -> DataService:
     """Data records, to be read."""
-    records = DataRecordDAO(session, audience_of(caller))
-    return DataService(records, caller, sealer=sealer, is_linked=is_linked, language=language)
+    records, audit = DataRecordDAO(session, audience_of(caller)), audit_trail(request, AuditDAO(session), caller)
+    return DataService(records, caller, audit, sealer=sealer, is_linked=is_linked, language=language)
 
 
-def access_service(caller: DataWriter, session: RecordSession) -> AccessService:
+def access_service(request: Request, caller: DataWriter, session: RecordSession) -> AccessService:
     """Who may see and change data records, to be changed."""
-    return AccessService(DataRecordDAO(session, audience_of(caller)), AccessDAO(session), caller)
+    audit = audit_trail(request, AuditDAO(session), caller)
+    return AccessService(DataRecordDAO(session, audience_of(caller)), AccessDAO(session), caller, audit)
 
 
-def access_reader(caller: DataInsider, session: RecordReadSession) -> AccessService:
+def access_reader(request: Request, caller: DataInsider, session: RecordReadSession) -> AccessService:
     """Who may see and change data records, to be read."""
-    return AccessService(DataRecordDAO(session, audience_of(caller)), AccessDAO(session), caller)
+    audit = audit_trail(request, AuditDAO(session), caller)
+    return AccessService(DataRecordDAO(session, audience_of(caller)), AccessDAO(session), caller, audit)
+
+
+def history_service(caller: DataInsider, session: RecordReadSession, sealer: RecordSealer) -> HistoryService:
+    """What has become of records, for people and programs that are signed in."""
+    return HistoryService(DataRecordDAO(session, audience_of(caller)), RevisionDAO(session), caller, sealer=sealer)
 
 
 def schedule_previewer(language: AnswerLanguage) -> SchedulePreviewer:
@@ -321,19 +359,32 @@ def _run_stores(request: Request, patience: Patience, caller: Caller) -> RunStor
     return stores
 
 
+def _own_journal(request: Request, patience: Patience, caller: Caller) -> AuditTrail:
+    """Rows of the audit log in transactions of their own, for what happens in Airflow."""
+    opened = database(request)
+    journal = AuditJournal(partial(transaction, opened.transactions, patience=patience, places=opened.record_places))
+    return audit_trail(request, journal, caller)
+
+
+def _runs(request: Request, patience: Patience, caller: Caller, sealer: Sealer) -> RunService:
+    stores, audit = _run_stores(request, patience, caller), _own_journal(request, patience, caller)
+    return RunService(request.app.state.airflow, stores, caller, audit, sealer=sealer)
+
+
 def run_service(request: Request, caller: RunWriter, sealer: RecordSealer, patience: RequestPatience) -> RunService:
     """Runs of records, to be started and ended."""
-    return RunService(request.app.state.airflow, _run_stores(request, patience, caller), caller, sealer=sealer)
+    return _runs(request, patience, caller, sealer)
 
 
 def run_reader(request: Request, caller: DataInsider, sealer: RecordSealer, patience: RequestPatience) -> RunService:
     """Runs of records, to be read; for people and programs that are signed in."""
-    return RunService(request.app.state.airflow, _run_stores(request, patience, caller), caller, sealer=sealer)
+    return _runs(request, patience, caller, sealer)
 
 
 def _backfills(request: Request, patience: Patience, caller: Caller) -> BackfillService:
     airflow, stores = request.app.state.airflow, _run_stores(request, patience, caller)
-    return BackfillService(airflow, stores, RunnableRecords(airflow, stores, clock=utc_now))
+    audit = _own_journal(request, patience, caller)
+    return BackfillService(airflow, stores, RunnableRecords(airflow, stores, clock=utc_now), audit)
 
 
 def backfill_service(request: Request, caller: RunWriter, patience: RequestPatience) -> BackfillService:
@@ -346,16 +397,16 @@ def backfill_reader(request: Request, caller: DataInsider, patience: RequestPati
     return _backfills(request, patience, caller)
 
 
-def airflow_service(request: Request, _: Annotated[Caller, Depends(superuser)]) -> AirflowService:
+def airflow_service(request: Request, caller: Superuser, patience: RequestPatience) -> AirflowService:
     """The link to Airflow, for superusers only."""
-    opened = database(request)
+    opened, audit = database(request), _own_journal(request, patience, caller)
 
     @asynccontextmanager
     async def stores() -> AsyncIterator[tuple[AirflowOutboxDAO, AirflowSeenDAO]]:
         async with transaction(opened.transactions) as session:
             yield AirflowOutboxDAO(session), AirflowSeenDAO(session)
 
-    return AirflowService(request.app.state.airflow, stores)
+    return AirflowService(request.app.state.airflow, stores, audit)
 
 
 def monitoring_service(request: Request) -> MonitoringService:
@@ -368,6 +419,8 @@ Auth = Annotated[AuthService, Depends(auth_service)]
 PersonalTokens = Annotated[TokenService, Depends(token_service)]
 Users = Annotated[UserService, Depends(user_service)]
 Data = Annotated[DataService, Depends(data_service)]
+Audit = Annotated[AuditService, Depends(audit_service)]
+Histories = Annotated[HistoryService, Depends(history_service)]
 DataReader = Annotated[DataService, Depends(data_reader)]
 Access = Annotated[AccessService, Depends(access_service)]
 AccessReader = Annotated[AccessService, Depends(access_reader)]

@@ -13,6 +13,7 @@ from pyapi.settings import Settings
 from pyapi.web.api import docs
 from pyapi.web.api.monitoring import metrics_router
 from pyapi.web.api.router import router
+from pyapi.web.denials import install_denial_record
 from pyapi.web.hosts import HeadGuard
 from pyapi.web.lifespan import lifespan
 from pyapi.web.middleware import LastResort, RequestRecorder, StartReport
@@ -58,6 +59,7 @@ def get_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(metrics_router)
     install_openapi(app)
     install_problem_handlers(app)
+    install_denial_record(app)
     _install_middleware(app, settings)
     return app
 

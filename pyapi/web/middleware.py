@@ -101,10 +101,10 @@ def _record(scope: Scope, status: int, seconds: float) -> None:
         client=client[0] if client else None,
     )
     method = scope["method"] if scope["method"] in _METHODS else "other"
-    count_request(method=method, route=_template(scope), status=status, seconds=seconds)
+    count_request(method=method, route=route_template(scope), status=status, seconds=seconds)
 
 
-def _template(scope: Scope) -> str:
+def route_template(scope: Scope) -> str:
     """The route as OpenAPI writes it. A route knows its path without the prefix its router was included with."""
     path = getattr(scope.get("route"), "path_format", None)
     if path is None:

@@ -35,6 +35,7 @@ TAGS = [
         "name": "執行 Runs",
         "description": "Airflow 的執行、回填與連線。Runs and backfills in Airflow, and the link to it.",
     },
+    {"name": "稽核 Audit", "description": "誰在何時做了什麼。Who did what, and when."},
     {"name": "系統監控 Monitoring", "description": "服務的狀態。How the service is."},
 ]
 

@@ -142,6 +142,19 @@ def list_data(case: Case, _: dict[str, Any]) -> None:
         case.query.pop("skip", None)
 
 
+def list_audit(case: Case, _: dict[str, Any]) -> None:
+    """A cursor is what the page before answered; the first page of these few rows has none behind it."""
+    if case.query.get("cursor") is not None:
+        headers = {"Authorization": f"Bearer {log_in(case)['access_token']}"}
+        page = call(case, "GET", "/api/audit", params={"limit": 1}, headers=headers)
+        case.query["cursor"] = page["next_cursor"]
+
+
+def get_data_history(case: Case, _: dict[str, Any]) -> None:
+    """No record has so many states that there is a page behind the first."""
+    case.query.pop("cursor", None)
+
+
 POSITIVE: dict[str, Callable[[Case, dict[str, Any]], None]] = {
     "register": register,
     "login": login,
@@ -155,6 +168,8 @@ POSITIVE: dict[str, Callable[[Case, dict[str, Any]], None]] = {
     "patch_data": write_data,
     "list_data": list_data,
     "start_run": start_run,
+    "list_audit": list_audit,
+    "get_data_history": get_data_history,
 }
 
 

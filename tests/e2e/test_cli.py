@@ -3,10 +3,13 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
+from sqlalchemy import text
 
+from pyapi.db.engine import create_engine
 from pyapi.db.migrations import head_revision
 from tests.conftest import NewDatabase
 from tests.fixtures.application import PASSWORD, log_in
@@ -42,6 +45,9 @@ COMMANDS = [
     ("user", "reset-password"),
     ("user", "list"),
     ("user", "set-role"),
+    ("audit",),
+    ("audit", "export"),
+    ("audit", "prune"),
     ("config",),
     ("config", "check"),
     ("config", "example"),
@@ -185,3 +191,41 @@ def test_serve_takes_its_settings_from_the_command_line(start_server: StartServe
     command = (CLI, "serve", "--host", "127.0.0.1", "--port", "{port}", "--workers", "2")
     server = start_server(command=command, settings={**settings, "PYAPI_PORT": "1"})
     assert len(server.workers()) == 2
+
+
+# --- The audit log ----------------------------------------------------------------------------------------------------
+
+
+def exported(folder: Path, settings: dict[str, str]) -> list[dict[str, Any]]:
+    done = pyapi(folder, "audit", "export", settings=settings)
+    assert done.status == 0, done.said
+    return [json.loads(line) for line in done.output.splitlines()]
+
+
+def test_what_operators_do_is_in_the_audit_log(tmp_path: Path, settings: dict[str, str]) -> None:
+    pyapi(tmp_path, *SUPERUSER, settings={**settings, "PYAPI_NEW_PASSWORD": PASSWORD})
+    pyapi(tmp_path, "user", "reset-password", "boss", settings={**settings, "PYAPI_NEW_PASSWORD": NEW_PASSWORD})
+    rows = exported(tmp_path, settings)
+    told = [(row["event"], row["actor_id"], row["actor_name"][:4], row["target_id"]) for row in rows]
+    assert told == [("password.reset", None, "cli:", "1"), ("superuser.created", None, "cli:", "1")]
+
+
+async def test_the_audit_log_is_pruned_and_says_so(tmp_path: Path, settings: dict[str, str]) -> None:
+    engine = create_engine(settings["DATABASE_URL"], pool_size=1)
+    async with engine.begin() as connection:
+        old = (
+            "INSERT INTO pyapi_audit_log (event, at) SELECT 'old', now() - interval '8 days' FROM generate_series(1, 3)"
+        )
+        await connection.execute(text(old))
+        await connection.execute(text("INSERT INTO pyapi_audit_log (event) VALUES ('new')"))
+    await engine.dispose()
+    done = pyapi(tmp_path, "audit", "prune", "--older-than", "1w", settings=settings)
+    rows = exported(tmp_path, settings)
+    assert (done.said, [row["event"] for row in rows]) == ("Deleted 3 rows.\n", ["audit.pruned", "new"])
+    assert (rows[0]["actor_name"][:4], rows[0]["details"]["deleted"]) == ("cli:", 3)
+
+
+@pytest.mark.parametrize("age", ["0d", "90", "-1d", "23h", "1.5d", "100000w", ""])
+def test_an_age_that_is_none_prunes_nothing(tmp_path: Path, settings: dict[str, str], age: str) -> None:
+    done = pyapi(tmp_path, "audit", "prune", f"--older-than={age}", settings=settings)
+    assert done.refusal == "--older-than: write days or weeks, 90d or 13w; at least 1d.\n"

@@ -238,7 +238,7 @@ async def test_what_people_do_is_one_event_about_ids_and_not_names(
     seen = len(log.events)
     await act(client, account)
     [event] = [event for event in log.events[seen:] if event["event"] != "request"]
-    always = {"event", "level", "logger", "timestamp", "request_id"}
+    always = {"event", "level", "logger", "timestamp", "request_id", "actor_id"}
     assert (event["event"], event["level"], event.keys() - always) == (name, level, fields)
 
 

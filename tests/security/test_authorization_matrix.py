@@ -82,6 +82,8 @@ ROUTES: dict[str, tuple[str, Any]] = {
     "DELETE /api/data/{data_id}": ("delete", None),
     "GET /api/data/{data_id}/access": ("see access", None),
     "PUT /api/data/{data_id}/access": ("delete", {"visibility": "internal", "grants": []}),
+    "GET /api/data/{data_id}/history": ("look at run", None),
+    "GET /api/audit": ("admin", None),
     "POST /api/schedules/preview": ("open", {"schedule": "@daily"}),
     "GET /api/schedules/calendar": ("list", None),
     "GET /api/runs": ("list runs", None),

@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from pyapi.exceptions import DatabaseUnavailable
-from pyapi.web.api import access, airflow, auth, data, monitoring, runs, schedules, tokens
+from pyapi.web.api import access, airflow, audit, auth, data, monitoring, runs, schedules, tokens
 from pyapi.web.problems import problem_responses
 
 router = APIRouter(prefix="/api")
@@ -14,4 +14,5 @@ router.include_router(access.router, responses=problem_responses([DatabaseUnavai
 router.include_router(schedules.router)
 router.include_router(runs.router)
 router.include_router(airflow.router)
+router.include_router(audit.router)
 router.include_router(monitoring.router)

@@ -1058,6 +1058,8 @@ REQUIRED = [
     ("POST", "/api/data/{data_id}/backfills/{backfill_id}/cancel"),
     ("GET", "/api/airflow"),
     ("POST", "/api/airflow/reconcile"),
+    ("GET", "/api/audit"),
+    ("GET", "/api/data/{data_id}/history"),
 ]
 OPTIONAL = [("GET", "/api/data/"), ("GET", "/api/data/{data_id}"), ("GET", "/api/schedules/calendar")]
 Headers = list[tuple[bytes, bytes]]

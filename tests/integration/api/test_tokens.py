@@ -10,9 +10,11 @@ from fastapi import FastAPI
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionmaker
 
+from pyapi.db.audit_dao import AuditDAO
 from pyapi.db.auth_dao import UserDAO, UserLookup
 from pyapi.db.session_dao import SessionDAO
 from pyapi.db.token_dao import AccessTokenDAO
+from pyapi.services.audit_trail import AuditTrail
 from pyapi.services.token_service import MOST_TOKENS
 from pyapi.services.user_service import UserService
 from tests.fixtures.application import PASSWORD, Account, SignUp, assert_outcome, assert_problem
@@ -306,7 +308,8 @@ async def test_an_operator_who_sets_a_password_ends_all_tokens(
     client: httpx.AsyncClient, made: dict[str, Any], app: FastAPI, sessions: async_sessionmaker[AsyncSession]
 ) -> None:
     async with sessions() as session:
-        users = UserService(UserLookup(sessions), UserDAO(session), SessionDAO(session), AccessTokenDAO(session))
+        daos = UserDAO(session), SessionDAO(session), AccessTokenDAO(session)
+        users = UserService(UserLookup(sessions), *daos, AuditTrail(AuditDAO(session)))
         await users.reset_password("owner", "correct horse battery staple", app.state.passwords)
         await session.commit()
     assert_problem(await read_with(client, made["token"]), 401, "invalid_token")

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import httpx
@@ -14,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pyapi.dag_conventions import INVALID_TAG
 from pyapi.db.airflow_dao import AirflowOutboxDAO, AirflowSeenDAO, LinkRow, SeenDag
+from pyapi.db.audit_dao import AuditJournal
 from pyapi.db.dependencies import transaction
 from pyapi.db.engine import Database
 from pyapi.exceptions import AirflowUnavailable
@@ -21,6 +23,7 @@ from pyapi.gateways import connection
 from pyapi.services import airflow_observer
 from pyapi.services.airflow_observer import FIRST_LOOK_BACK, MOST_ASKED_ONE_BY_ONE, OVERLAP, AirflowObserver
 from pyapi.services.airflow_service import AirflowService
+from pyapi.services.audit_trail import AuditTrail
 from tests.fake_airflow import FakeAirflow, moment
 
 LONG_SECONDS = 20
@@ -521,7 +524,8 @@ async def test_reconciling_makes_it_as_it_should_be(seen: Observatory) -> None:
         async with transaction(seen.database.transactions) as session:
             yield AirflowOutboxDAO(session), AirflowSeenDAO(session)
 
-    service = AirflowService(seen.fake.gateway(), stores)
+    audit = AuditTrail(AuditJournal(partial(transaction, seen.database.transactions)))
+    service = AirflowService(seen.fake.gateway(), stores, audit)
     first, second = await service.reconcile(), await service.reconcile()
     assert ([repair.action for repair in first.repairs], second.repairs) == (["unpaused", "paused"], [])
 

@@ -1,0 +1,151 @@
+"""Writes down who did what: one row of the audit log and one line of the log for each event."""
+
+import json
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, Protocol
+
+import structlog
+
+from pyapi.exceptions import Problem
+from pyapi.utils.changes import Change
+from pyapi.utils.masking import CUT
+
+MOST_OF_A_VALUE: Final = 1000
+MOST_OF_ALL_CHANGES: Final = 16_384
+"""Characters of JSON: a config of a mebibyte that changes as a whole must not write two of them into a log."""
+
+_MOST_OF_A_NAME: Final = 200
+_MOST_OF_AN_AGENT: Final = 255
+
+log = structlog.get_logger(__name__)
+
+
+class Actor(NamedTuple):
+    """Who does something; `id` is None for somebody who has no account, such as an operator at a terminal."""
+
+    id: int | None
+    name: str | None
+
+
+NOBODY: Final = Actor(None, None)
+
+
+class Target(NamedTuple):
+    """What it is done to: `record`, `user`, `airflow`, `route`. `id` is None when there is none, or it is not known."""
+
+    kind: str
+    id: int | str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where it was done from."""
+
+    request_id: str | None = None
+    address: str | None = None
+    user_agent: str | None = None
+
+
+class AuditStore(Protocol):
+    """Where rows go: into the transaction of the request, or each into one of its own."""
+
+    async def add(self, **values: Any) -> None:
+        """Insert a row."""
+        ...
+
+
+class AuditTrail:
+    """What one caller does."""
+
+    def __init__(self, store: AuditStore, *, actor: Actor = NOBODY, origin: Origin | None = None) -> None:
+        """`actor` is NOBODY where nobody is signed in, or not yet."""
+        self._store = store
+        self._actor = actor
+        self._origin = origin or Origin()
+
+    async def record(
+        self,
+        event: str,
+        target: Target,
+        *,
+        by: Actor | None = None,
+        changes: Iterable[Change] | None = None,
+        is_alarm: bool = False,
+        **details: Any,
+    ) -> None:
+        """Write a row and a line; `by` is who has just turned out to be the actor.
+
+        Credentials in `changes` are masked already. The line names ids and fields, and neither people nor values.
+        """
+        actor = by or self._actor
+        told, is_cut = bounded(changes) if changes is not None else (None, False)
+        await self._store.add(
+            event=event,
+            actor_id=actor.id,
+            actor_name=actor.name,
+            target_kind=target.kind,
+            target_id=str(target.id) if target.id is not None else None,
+            changes=told,
+            is_cut=is_cut,
+            details=details or None,
+            request_id=self._origin.request_id,
+            address=self._origin.address,
+            user_agent=(self._origin.user_agent or "")[:_MOST_OF_AN_AGENT] or None,
+        )
+        line = {"actor_id": actor.id, f"{target.kind}_id": target.id} | details
+        if told is not None:
+            line["fields"] = sorted({change["pointer"].split("/")[1] for change in told})
+        (log.warning if is_alarm else log.info)(event, **line)
+
+    @asynccontextmanager
+    async def order(self, event: str, target: Target, **details: Any) -> AsyncIterator[None]:
+        """For what happens outside of the database: the row is there before the block asks for it.
+
+        So nothing happens that nobody has written down. When the block fails a second row says so, and why; whether
+        the other side has done it all the same, nobody knows.
+        """
+        await self.record(event, target, **details)
+        try:
+            yield
+        except Exception as error:
+            code = error.code if isinstance(error, Problem) else Problem.code
+            await self.record("order.failed", target, order=event, code=code, **details)
+            raise
+
+
+def bounded(changes: Iterable[Change]) -> tuple[list[dict[str, Any]], bool]:
+    """The changes as JSON, and whether that is not all of them."""
+    told: list[dict[str, Any]] = []
+    is_cut = False
+    room = MOST_OF_ALL_CHANGES
+    for change in _comparable(changes):
+        if change is None:
+            return told, True
+        pointer, before, after = _shortened(change.pointer), _short(change.before), _short(change.after)
+        entry = {"pointer": pointer, "before": before, "after": after}
+        is_cut = is_cut or (pointer, before, after) != (change.pointer, change.before, change.after)
+        room -= len(json.dumps(entry, ensure_ascii=False))
+        if room < 0:
+            return told, True
+        told.append(entry)
+    return told, is_cut
+
+
+def _comparable(changes: Iterable[Change]) -> Iterator[Change | None]:
+    """The changes, and None where what SQL has stored is nested too deeply for Python to compare."""
+    try:
+        yield from changes
+    except RecursionError:
+        yield None
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, str):
+        return _shortened(value)
+    return CUT if len(json.dumps(value, ensure_ascii=False)) > MOST_OF_A_VALUE else value
+
+
+def _shortened(value: str) -> str:
+    return value if len(value) <= MOST_OF_A_VALUE else value[:_MOST_OF_A_NAME] + CUT
