@@ -116,4 +116,4 @@ class DataRevision(Base):
     changed_by_name: Mapped[str] = mapped_column(
         String(255), doc="Username; 'role:' and the PostgreSQL role when the row was written by SQL."
     )
-    state: Mapped[dict[str, Any]] = mapped_column(JSONB, doc="The whole row, credentials included.")
+    state: Mapped[dict[str, Any]] = mapped_column(JSONB, doc="The whole row, its secrets as they were stored.")

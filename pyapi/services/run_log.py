@@ -27,11 +27,15 @@ CUT_OFF: Final = "The log ends here: Airflow does not answer any more."
 class LogMasker:
     """Hides values that are known to be secret, wherever they stand, and whatever looks like a credential."""
 
-    def __init__(self, configs: Iterable[Any], *, sealer: Sealer) -> None:
-        """`configs` hold the credentials. Those of fewer than four characters would hide half of any other text."""
+    def __init__(self, configs: Iterable[Any], *, conf: Any = None, sealer: Sealer) -> None:
+        """`configs` hold the credentials, as they are stored, and so may the `conf` that somebody has sent.
+
+        What looks sealed in that one is not opened: whoever sent it would see which of their guesses are hidden.
+        Credentials of fewer than four characters would hide half of any other text.
+        """
         opened = [sealer.open(config) for config in configs]
-        plain = (secret for config in opened for secret in chain(config.secrets, credentials_in(config.value)))
-        found = set(islice(plain, MOST_SECRETS + 1))
+        stored = (secret for config in opened for secret in chain(config.secrets, credentials_in(config.value)))
+        found = set(islice(chain(stored, credentials_in(conf)), MOST_SECRETS + 1))
         self._refusal: str | None = None
         if len(found) > MOST_SECRETS or sum(map(len, found)) > MOST_CHARACTERS:
             self._refusal = TOO_MUCH

@@ -183,7 +183,7 @@ class RunService:
         async with self._airflow.log_lines(record_id, run_id, task_id, try_number=try_number) as lines:
             if lines is None:
                 raise NotFound("This run has no such task, or the task no such try.")
-            yield LogMasker([*configs, run.conf], sealer=self._sealer).entries(lines)
+            yield LogMasker(configs, conf=run.conf, sealer=self._sealer).entries(lines)
 
     async def _page(self, record_id: int | None, params: RunListParams) -> tuple[list[Run], str | None]:
         wanted = RunFilter(state=params.state, run_type=params.type, after=params.from_, before=params.to)

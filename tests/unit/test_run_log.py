@@ -5,9 +5,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from cryptography.fernet import Fernet
 
 from pyapi.exceptions import AirflowUnavailable
-from pyapi.services.run_log import CUT_OFF, LogMasker, as_line
+from pyapi.services.run_log import CUT_OFF, UNREADABLE, LogMasker, as_line
 from pyapi.utils.sealing import Sealer
 
 CONFIG = {
@@ -17,6 +18,7 @@ CONFIG = {
     "short": {"password": "abc"},
     "plain": "visible",
 }
+SEALER = Sealer([Fernet.generate_key().decode()])
 LONGER = {"password": "tok-123456-and-more"}
 
 
@@ -115,3 +117,24 @@ async def test_a_log_that_breaks_off_says_so() -> None:
 )
 def test_a_line_for_people(entry: dict[str, Any], line: str) -> None:
     assert as_line(entry) == line
+
+
+def sealed(*configs: Any, conf: Any = None) -> LogMasker:
+    """With the key of the configs."""
+    return LogMasker([SEALER.seal(config) for config in configs], conf=conf, sealer=SEALER)
+
+
+@pytest.mark.parametrize("text", ["p%40ss-word", "p@ss-word", "tok-123456", "k" * 40, "24681357"])
+def test_a_sealed_secret_is_hidden(text: str) -> None:
+    assert sealed(CONFIG).mask({"event": f"said {text}"}) == {"event": "said ***"}
+
+
+async def test_a_secret_without_a_key_lets_no_line_out() -> None:
+    foreign = Sealer([Fernet.generate_key().decode()]).seal(CONFIG)
+    found = [entry async for entry in LogMasker([foreign], sealer=SEALER).entries(lines('{"event": "tok-123456"}'))]
+    assert found == [{"event": UNREADABLE}]
+
+
+def test_a_token_in_what_somebody_has_sent_is_not_opened() -> None:
+    token = SEALER.seal({"password": "of another record"})
+    assert sealed(CONFIG, conf=token).mask({"event": "of another record"}) == {"event": "of another record"}
