@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
+import asyncpg
 import httpx
 import pytest
 from fastapi import FastAPI
@@ -29,6 +30,8 @@ from pyapi.settings import Settings
 from pyapi.web.application import get_app
 from tests.fake_airflow import FakeAirflow
 from tests.fixtures.application import PASSWORD, Account, SignUp, assert_problem
+from tests.fixtures.servers import RunningServer
+from tests.fixtures.servers import sign_up as register
 
 ENDED, RUNNING = "manual__ended", "manual__running"
 NEW_PASSWORD = "另一組更長的密碼 2026"
@@ -367,6 +370,17 @@ async def test_a_start_that_is_repeated_is_one_row(
     headers = scene.boss.headers | CLIENT | {"Idempotency-Key": "the-key"}
     answers = [await client.post(path, json={}, headers=headers) for _ in range(2)]
     assert ([answer.status_code for answer in answers], await events(connection)) == ([201, 200], ["run.started"])
+
+
+async def test_a_server_has_committed_it_before_it_says_no(shared_server: RunningServer, shared_database: str) -> None:
+    async with shared_server.client(headers={"X-Request-ID": "said-no"}) as client:
+        await client.post("/api/auth/login", json={"username": "nobody", "password": PASSWORD})
+        account = await register(client, "may_not_much")
+        await client.get("/api/audit", headers=account.headers)
+    connection = await asyncpg.connect(shared_database.replace("+asyncpg", ""))
+    found = await connection.fetch("SELECT event FROM pyapi_audit_log WHERE request_id = 'said-no' ORDER BY id")
+    await connection.close()
+    assert [row["event"] for row in found] == ["login.failed", "user.registered", "login.succeeded", "access.denied"]
 
 
 # --- The row and the change come and go together ----------------------------------------------------------------------
