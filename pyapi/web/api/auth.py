@@ -32,7 +32,8 @@ from pyapi.schemas.auth_schemas import (
     UserRead,
 )
 from pyapi.schemas.fields import MAX_ID, Message
-from pyapi.utils.dependencies import Auth, CallingClient, SignedIn, Users
+from pyapi.utils.callers import CallingClient, SignedIn
+from pyapi.utils.dependencies import Auth, Users
 from pyapi.web.problems import problem_responses
 from pyapi.web.requests import LOGIN_BODY, StrictRoute, login_request
 

@@ -16,7 +16,8 @@ from pyapi.schemas.data_schemas import (
     DataUpdate,
 )
 from pyapi.schemas.fields import MAX_ID
-from pyapi.utils.dependencies import OPTIONAL_SIGN_IN, Data, DataReader
+from pyapi.utils.callers import OPTIONAL_SIGN_IN
+from pyapi.utils.dependencies import Data, DataReader
 from pyapi.web.headers import ACCEPT_LANGUAGE, IF_MATCH, entity_tag, expected_revision, page_links
 from pyapi.web.problems import problem_responses
 from pyapi.web.requests import StrictRoute

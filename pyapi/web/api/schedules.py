@@ -6,7 +6,8 @@ from fastapi import APIRouter, Query, Response
 
 from pyapi.exceptions import DatabaseUnavailable, InvalidToken
 from pyapi.schemas.schedule_schemas import Calendar, CalendarParams, SchedulePreview, SchedulePreviewed
-from pyapi.utils.dependencies import OPTIONAL_SIGN_IN, Previewer, RunCalendar
+from pyapi.utils.callers import OPTIONAL_SIGN_IN
+from pyapi.utils.dependencies import Previewer, RunCalendar
 from pyapi.web.headers import ACCEPT_LANGUAGE
 from pyapi.web.problems import problem_responses
 from pyapi.web.requests import StrictRoute

@@ -1,0 +1,155 @@
+"""Who is calling?"""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPBearer, OAuth2PasswordBearer
+
+from pyapi.db.audience import Audience
+from pyapi.db.auth_dao import UserLookup
+from pyapi.db.dependencies import RequestPatience, database, transaction
+from pyapi.enums import Role, Scope
+from pyapi.exceptions import InsufficientScope, InvalidToken, PermissionDenied, Unauthenticated
+from pyapi.services.auth_service import Authenticator, Caller, Client
+
+LOGIN_URL = "auth/login"
+"""Relative to /api/openapi.json, so that it also holds behind a proxy that adds a prefix."""
+
+# They only say in OpenAPI how to sign in, which makes Swagger's "Authorize" work; the header is read below.
+oauth2_scheme = OAuth2PasswordBearer(tokenUrl=LOGIN_URL, auto_error=False)
+personal_token_scheme = HTTPBearer(
+    scheme_name="PersonalAccessToken",
+    bearerFormat="pyapi_pat_...",
+    description="A token of `POST /api/auth/tokens`; the scope that a route needs stands beside it.",
+    auto_error=False,
+)
+OPTIONAL_SIGN_IN: dict[str, Any] = {"security": [{}]}
+"""For `openapi_extra`: signing in is possible and not needed."""
+
+
+def bearer_token(request: Request) -> str | None:
+    """The access token of the request; None when there is no Authorization header at all.
+
+    Raises InvalidToken for anything else than one header of the form `Bearer <token>` (RFC 6750, 2.1).
+    """
+    headers = request.headers.getlist("authorization")
+    if not headers:
+        return None
+    scheme, _, token = headers[0].partition(" ")
+    if len(headers) > 1 or scheme.lower() != "bearer" or not token:
+        raise InvalidToken
+    return token.strip(" ")
+
+
+def user_lookup(request: Request, patience: RequestPatience) -> UserLookup:
+    """Reads of users in short sessions of their own."""
+    return UserLookup(partial(transaction, database(request).reads, patience=patience))
+
+
+Lookup = Annotated[UserLookup, Depends(user_lookup)]
+Token = Annotated[str | None, Depends(bearer_token)]
+
+
+async def bearer(
+    request: Request, token: Token, lookup: Lookup, _: Annotated[str | None, Depends(oauth2_scheme)]
+) -> Caller | None:
+    """Who sent the token, whatever it may be used for; None without one. It is for the functions below only.
+
+    A token that does not hold is an error, never "nobody".
+    """
+    if token is None:
+        return None
+    request.state.caller = caller = await Authenticator(lookup, request.app.state.tokens).authenticate(token)
+    return caller
+
+
+Bearer = Annotated[Caller | None, Depends(bearer)]
+
+
+async def signed_in(caller: Bearer) -> Caller:
+    """Who is calling, in a session of their own. Raises Unauthenticated, and InsufficientScope for programs."""
+    if caller is None:
+        raise Unauthenticated
+    if caller.token_id is not None:
+        raise InsufficientScope
+    return caller
+
+
+SignedIn = Annotated[Caller, Depends(signed_in)]
+
+
+async def superuser(caller: SignedIn) -> Caller:
+    """Who is calling. Raises PermissionDenied for everybody but superusers."""
+    if not caller.is_superuser:
+        raise PermissionDenied("This needs a superuser.")
+    return caller
+
+
+Superuser = Annotated[Caller, Depends(superuser)]
+
+
+def _permit(caller: Caller, scope: Scope) -> Caller:
+    """Raises InsufficientScope for a token without the scope, PermissionDenied for viewers who write."""
+    if scope not in caller.scopes:
+        raise InsufficientScope(scope)
+    if scope is not Scope.DATA_READ and caller.role is Role.VIEWER:
+        raise PermissionDenied("Your account may only read; an admin can make you an editor.")
+    return caller
+
+
+def permitted(scope: Scope) -> Callable[..., Awaitable[Caller]]:
+    """Let people in whose role allows what the scope names, and programs that have the scope.
+
+    What asks for `SignedIn` instead is for people in a session only.
+    """
+
+    async def caller(
+        caller: Bearer, _: Annotated[object, Security(personal_token_scheme, scopes=[scope.value])]
+    ) -> Caller:
+        if caller is None:
+            raise Unauthenticated
+        return _permit(caller, scope)
+
+    return caller
+
+
+DataWriter = Annotated[Caller, Depends(permitted(Scope.DATA_WRITE))]
+DataInsider = Annotated[Caller, Depends(permitted(Scope.DATA_READ))]
+RunWriter = Annotated[Caller, Depends(permitted(Scope.RUNS_WRITE))]
+
+
+async def reader(
+    request: Request,
+    caller: Bearer,
+    _: Annotated[object, Security(personal_token_scheme, scopes=[Scope.DATA_READ.value])],
+) -> Caller | None:
+    """Who is reading records; None for somebody who is not signed in, where the settings let such people read."""
+    if caller is not None:
+        return _permit(caller, Scope.DATA_READ)
+    if not request.app.state.anonymous_read:
+        raise Unauthenticated
+    return None
+
+
+Reader = Annotated[Caller | None, Depends(reader)]
+
+
+def audience_of(caller: Caller | None) -> Audience:
+    """Whose records a statement is about."""
+    if caller is None:
+        return Audience(None)
+    return Audience(caller.user_id, is_admin=caller.is_superuser)
+
+
+def client(request: Request) -> Client:
+    """The program at the other end, as far as the database can keep it."""
+    agent = request.headers.get("user-agent")
+    return Client(
+        user_agent=agent.replace("\x00", "")[:512] if agent else None,
+        address=request.client.host[:45] if request.client else None,
+    )
+
+
+CallingClient = Annotated[Client, Depends(client)]
