@@ -23,10 +23,14 @@ log = structlog.get_logger(__name__)
 
 
 class Actor(NamedTuple):
-    """Who does something; `id` is None for somebody who has no account, such as an operator at a terminal."""
+    """Who does something; `id` is None for somebody who has no account, such as an operator at a terminal.
+
+    `token_id` is the personal access token that spoke for them.
+    """
 
     id: int | None
     name: str | None
+    token_id: int | None = None
 
 
 NOBODY: Final = Actor(None, None)
@@ -81,6 +85,8 @@ class AuditTrail:
         """
         actor = by or self._actor
         told, is_cut = bounded(changes) if changes is not None else (None, False)
+        if actor.token_id is not None:
+            details["by_token_id"] = actor.token_id
         await self._store.add(
             event=event,
             actor_id=actor.id,

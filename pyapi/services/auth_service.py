@@ -72,7 +72,7 @@ class Caller:
     @property
     def actor(self) -> Actor:
         """As the audit log names them."""
-        return Actor(self.user_id, self.username)
+        return Actor(self.user_id, self.username, self.token_id)
 
 
 @dataclass(frozen=True, slots=True)

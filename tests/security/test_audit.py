@@ -183,6 +183,17 @@ async def test_a_write_is_one_row_about_who_what_and_from_where(
     }
 
 
+async def test_a_program_is_told_from_its_owner(
+    client: httpx.AsyncClient, connection: AsyncConnection, scene: Scene
+) -> None:
+    token = {"name": "ci", "scopes": ["data:write"]}
+    made = (await client.post("/api/auth/tokens", json=token, headers=scene.boss.headers)).json()
+    headers = {"Authorization": f"Bearer {made['token']}"} | CLIENT
+    await client.put(f"/api/data/{scene.ids['data_id']}", json={"name": "新"}, headers=headers)
+    [row] = await rows(connection)
+    assert (row["actor_id"], row["details"]["by_token_id"]) == (scene.boss.id, made["id"])
+
+
 READS = sorted(name for name, (method, _) in OPERATIONS.items() if method == "GET" and "run_log" not in name)
 
 
