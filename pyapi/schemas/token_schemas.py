@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from pyapi.enums import Scope
 from pyapi.schemas.fields import RequestBody
@@ -16,6 +16,13 @@ def _different(scopes: list[Scope]) -> list[Scope]:
     if len(set(scopes)) < len(scopes):
         raise ValueError("name each scope once")
     return scopes
+
+
+def _no_text(value: object) -> object:
+    """Pydantic also takes "7" and true for numbers; in its strict mode it refuses 7.0, which is an integer in JSON."""
+    if isinstance(value, str | bool):
+        raise ValueError("write a whole number")
+    return value
 
 
 TokenName = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[^\x00]*[^\x00\s][^\x00]*$")]
@@ -37,7 +44,7 @@ class TokenCreate(RequestBody):
 
     name: TokenName = Field(description="What it is for.")
     scopes: Scopes
-    expires_in_days: int = Field(90, ge=1, le=MOST_DAYS, strict=True)
+    expires_in_days: Annotated[int, Field(ge=1, le=MOST_DAYS), BeforeValidator(_no_text)] = 90
 
 
 class TokenRead(BaseModel):

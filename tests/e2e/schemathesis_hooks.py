@@ -106,13 +106,25 @@ def update_me(_: Case, body: dict[str, Any]) -> None:
         body["current_password"] = PASSWORD
 
 
+def open_account(case: Case) -> str:
+    """The name of somebody new."""
+    name = f"u-{uuid.uuid4().hex}"
+    account = {"username": name, "email": f"{name}@example.com", "password": PASSWORD}
+    call(case, "POST", "/api/auth/register", json=account)
+    return name
+
+
+def call_as_newcomer(case: Case) -> dict[str, str]:
+    """Let somebody else make the call; the headers to call with beforehand."""
+    headers = {"Authorization": f"Bearer {log_in(case, open_account(case))['access_token']}"}
+    case.headers.update(headers)
+    return headers
+
+
 def change_password(case: Case, body: dict[str, Any]) -> None:
     """Let somebody else change theirs: the run needs its account."""
     if is_signed_in(case):
-        name = f"u-{uuid.uuid4().hex}"
-        account = {"username": name, "email": f"{name}@example.com", "password": PASSWORD}
-        call(case, "POST", "/api/auth/register", json=account)
-        case.headers["Authorization"] = f"Bearer {log_in(case, name)['access_token']}"
+        call_as_newcomer(case)
         body |= {"current_password": PASSWORD, "new_password": strong(body["new_password"], PASSWORD)}
 
 
@@ -122,6 +134,35 @@ def end_session(case: Case, _: dict[str, Any]) -> None:
         headers = {"Authorization": f"Bearer {log_in(case)['access_token']}"}
         sessions = call(case, "GET", "/api/auth/sessions", headers=headers)["data"]
         case.path_parameters["session_id"] = next(one["id"] for one in sessions if one["is_current"])
+
+
+def create_token(case: Case, _: dict[str, Any]) -> None:
+    """Nobody may have more than fifty."""
+    if is_signed_in(case):
+        call_as_newcomer(case)
+
+
+def revoke_token(case: Case, _: dict[str, Any]) -> None:
+    """People may revoke their own only."""
+    if is_signed_in(case):
+        headers = call_as_newcomer(case)
+        body = {"name": "x", "scopes": ["data:read"]}
+        case.path_parameters["token_id"] = call(case, "POST", "/api/auth/tokens", json=body, headers=headers)["id"]
+
+
+def update_user(_: Case, body: dict[str, Any]) -> None:
+    """The role says the same, or the opposite."""
+    if "role" in body:
+        body.pop("is_superuser", None)
+
+
+def reach_access(case: Case, body: dict[str, Any]) -> None:
+    """Of a record of the caller; each grant is for somebody else."""
+    if is_signed_in(case):
+        headers = {"Authorization": case.headers["Authorization"]}
+        case.path_parameters["data_id"] = call(case, "POST", "/api/data/", json={"name": "x"}, headers=headers)["id"]
+        for grant in body.get("grants", ()):
+            grant["username"] = open_account(case)
 
 
 def write_data(_: Case, body: dict[str, Any]) -> None:
@@ -163,6 +204,11 @@ POSITIVE: dict[str, Callable[[Case, dict[str, Any]], None]] = {
     "update_me": update_me,
     "change_password": change_password,
     "end_session": end_session,
+    "create_token": create_token,
+    "revoke_token": revoke_token,
+    "update_user": update_user,
+    "get_access": reach_access,
+    "set_access": reach_access,
     "create_data": write_data,
     "update_data": write_data,
     "patch_data": write_data,

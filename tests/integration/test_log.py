@@ -213,6 +213,10 @@ async def _revoke(client: httpx.AsyncClient, account: Account) -> None:
     await client.post(f"/api/auth/users/{account.id}/revoke-tokens", headers=account.headers)
 
 
+async def _make_token(client: httpx.AsyncClient, account: Account) -> None:
+    await client.post("/api/auth/tokens", json={"name": SECRET, "scopes": ["data:read"]}, headers=account.headers)
+
+
 Act = Callable[[httpx.AsyncClient, Account], Awaitable[None]]
 EVENTS: list[tuple[Act, str, str, set[str]]] = [
     (_register, "user.registered", "info", {"user_id"}),
@@ -226,6 +230,7 @@ EVENTS: list[tuple[Act, str, str, set[str]]] = [
     (_change_password, "password.changed", "info", {"user_id", "sessions"}),
     (_close, "user.updated", "info", {"user_id", "fields"}),
     (_revoke, "tokens.revoked", "info", {"user_id", "sessions", "tokens"}),
+    (_make_token, "token.created", "info", {"user_id", "token_id", "scopes"}),
 ]
 
 
