@@ -144,6 +144,8 @@ def config_check() -> None:
     settings.require_safe()
     for variable in unknown_variables([*os.environ, *_variables_of(Path(".env"))]):
         typer.echo(f"warning: {variable} is not a setting of PyAPI", err=True)
+    for warning in settings.warnings():
+        typer.echo(f"warning: {warning}", err=True)
     if settings.database_url is not None:
         with_engine(current_revision)
     typer.echo(f"The settings are fine for {settings.environment}.")
