@@ -7,11 +7,14 @@ from pydantic.json_schema import models_json_schema
 
 from pyapi.exceptions import (
     BadRequest,
+    HeadersTooLarge,
     InsufficientScope,
     PayloadTooLarge,
     PermissionDenied,
+    Problem,
     RequestTimeout,
     UnsupportedMediaType,
+    UriTooLong,
     ValidationFailed,
 )
 from pyapi.schedules.languages import LANGUAGES
@@ -100,13 +103,13 @@ def install_openapi(app: FastAPI) -> None:
 
 def _document_bad_requests(operation: dict[str, Any]) -> None:
     """What reading a request can end in is the same everywhere, so it is not said beside each route."""
+    found: list[type[Problem]] = []
     if "requestBody" in operation:
-        found = problem_responses([BadRequest, RequestTimeout, PayloadTooLarge, UnsupportedMediaType, ValidationFailed])
-    elif "parameters" in operation:
-        found = problem_responses([ValidationFailed])
-    else:
-        found = {}
-    operation["responses"].update({str(status): response for status, response in found.items()})
+        found += [BadRequest, RequestTimeout, PayloadTooLarge, UnsupportedMediaType, ValidationFailed]
+    if "parameters" in operation:
+        found += [UriTooLong, HeadersTooLarge]
+        found += [] if ValidationFailed in found else [ValidationFailed]
+    operation["responses"].update({str(status): response for status, response in problem_responses(found).items()})
 
 
 def _document_scopes(operation: dict[str, Any]) -> None:

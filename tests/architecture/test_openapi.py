@@ -61,6 +61,8 @@ def expected_problems(method: str, path: str, operation: Operation) -> set[str]:
     expected = set()
     if "requestBody" in operation:
         expected |= {"400", "408", "413", "415"}
+    if "parameters" in operation:
+        expected |= {"414", "431"}
     if "requestBody" in operation or "parameters" in operation:
         expected.add("422")
     if "security" in operation or operation["operationId"] in {"login", "refresh"}:

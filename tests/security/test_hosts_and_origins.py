@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator, Iterator
 import httpx
 import pytest
 from fastapi import FastAPI
+from typer.testing import CliRunner
 
+from pyapi.cli import app as cli
 from pyapi.enums import Environment
 from pyapi.exceptions import ConfigurationError
 from pyapi.settings import Settings
@@ -121,6 +123,16 @@ def test_production_is_warned_of_every_host(monkeypatch: pytest.MonkeyPatch, hos
     monkeypatch.setenv("PYAPI_TRUSTED_HOSTS", hosts)
     settings = Settings.load(environment=Environment.PRODUCTION)
     assert any("PYAPI_TRUSTED_HOSTS" in line for line in settings.warnings()) == warned
+
+
+def test_and_the_command_that_checks_the_settings_says_so(
+    monkeypatch: pytest.MonkeyPatch, shared_database: str
+) -> None:
+    for name, value in {"PYAPI_ENVIRONMENT": "production", "SECRET_KEY": SECRET_KEY}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("DATABASE_URL", shared_database)
+    said = CliRunner().invoke(cli, ["config", "check"])
+    assert (said.exit_code, said.stderr.startswith("warning: PYAPI_TRUSTED_HOSTS is *: ")) == (0, True)
 
 
 # --- origins ----------------------------------------------------------------------------------------------------------

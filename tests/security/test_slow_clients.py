@@ -190,7 +190,11 @@ def test_who_does_not_read_is_cut(hasty: RunningServer, case: str) -> None:
         deadline = time.monotonic() + 10 * hasty_server.STALL_SECONDS + BUSY_SECONDS
         while stalled(hasty) == before and time.monotonic() < deadline:
             time.sleep(0.1)
-    assert stalled(hasty) == before + 1
+        received = b""
+        with contextlib.suppress(ConnectionError):
+            while piece := connection.recv(1024 * 1024):
+                received += piece
+    assert received.count(b"HTTP/1.1 200 OK") < 100
 
 
 def test_who_reads_slowly_gets_it_all(hasty: RunningServer) -> None:
