@@ -183,13 +183,12 @@ class Sealer:
             return found if found == MASK or _holds(found, unreadable) else self._token(found, known)
 
         # A token in the place of a secret may change how the rest of the text reads; then all of it is one secret.
-        if all(found[0] in unreadable for found in SEALED.finditer(text)):
-            secrets = find_secrets(text)
-            masked = hide_secrets(text, secrets)
-            if masked == mask_text(text):
-                sealed = hide_secrets(text, secrets, token)
-                if mask_text(sealed) == masked and self._open_text(sealed).value == text:
-                    return sealed
+        secrets = find_secrets(text)
+        masked = hide_secrets(text, secrets)
+        if masked == mask_text(text):
+            sealed = hide_secrets(text, secrets, token)
+            if mask_text(sealed) == masked and self._open_text(sealed).value == text:
+                return sealed
         return self._token(text, known)
 
     def _is_seal_of(self, stored: str, text: str) -> bool:

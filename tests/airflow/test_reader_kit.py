@@ -116,7 +116,7 @@ WHOLE = {"a": [BY_OLD, 5, None, {"b": BY_NEW}], BY_NEW: BY_NEW, "task": "m:f"}
 OPENED = {"a": [SECRET_OF_OLD, 5, None, {"b": SECRET_OF_NEW}], BY_NEW: SECRET_OF_NEW, "task": "m:f"}
 NO_TOKENS = ["fernet: my drink", "fernet:", "fernet:gAAAA", BY_NEW[7:]]
 IN_TEXTS = [f" {BY_NEW}", f"postgresql://u:{BY_NEW}@h?token={BY_NEW}", f"{BY_NEW}==="]
-FOUND_IN_TEXTS = [f" {SECRET_OF_NEW}", f"postgresql://u:{SECRET_OF_NEW}@h?token={SECRET_OF_NEW}", f"{SECRET_OF_NEW}="]
+FOUND_IN_TEXTS = [f" {SECRET_OF_NEW}", f"postgresql://u:{SECRET_OF_NEW}@h?token={SECRET_OF_NEW}", f"{SECRET_OF_NEW}==="]
 # What PyAPI stores: secrets in their place, and what is no text as JSON in a token.
 SEALED: dict[str, Any] = {
     "source": "postgresql://etl:p@ss@h/db?sslpassword=q",
