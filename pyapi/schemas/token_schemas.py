@@ -20,7 +20,7 @@ def _different(scopes: list[Scope]) -> list[Scope]:
 
 def _no_text(value: object) -> object:
     """Pydantic also takes "7" and true for numbers; in its strict mode it refuses 7.0, which is an integer in JSON."""
-    if isinstance(value, str | bool):
+    if type(value) in {str, bool}:
         raise ValueError("write a whole number")
     return value
 
