@@ -1,5 +1,6 @@
 -- Roles for PyAPI on a database that it shares with Airflow: one that the service signs in with, one that reads (the
--- reader kit, authors of DAGs), and one for people who write data records by SQL.
+-- reader kit, authors of DAGs), one for people who write data records by SQL, and one that nobody signs in with: it owns
+-- the audit log, so that the service can add to it and cannot rewrite it.
 --
 --     psql -v ON_ERROR_STOP=1 -d airflow -f deployment/sql/roles.sql
 --
@@ -16,6 +17,7 @@ FROM (VALUES
     ('pyapi.service_role', 'pyapi_service'),
     ('pyapi.reader_role', 'pyapi_reader'),
     ('pyapi.writer_role', 'pyapi_writer'),
+    ('pyapi.audit_role', 'pyapi_audit'),
     ('pyapi.schema', 'public')  -- where the tables of PyAPI are, or will be
 ) AS names (name, fallback);
 
@@ -74,6 +76,7 @@ BEGIN
         SELECT c.relname, CASE c.relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END AS kind
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE n.nspname = schema AND c.relname LIKE 'pyapi\_%' AND c.relkind IN ('r', 'p', 'v')
+          AND c.relname <> 'pyapi_audit_log'
     LOOP
         -- Sequences and indexes go with their tables.
         EXECUTE format('ALTER %s %I.%I OWNER TO %I', found.kind, schema, found.relname, service);
@@ -81,7 +84,7 @@ BEGIN
     FOR found IN
         SELECT p.oid::regprocedure AS signature
         FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-        WHERE n.nspname = schema AND p.proname LIKE 'pyapi\_%'
+        WHERE n.nspname = schema AND p.proname LIKE 'pyapi\_%' AND p.proname NOT LIKE 'pyapi\_%audit%'
     LOOP
         EXECUTE format('ALTER FUNCTION %s OWNER TO %I', found.signature, service);
     END LOOP;
@@ -112,12 +115,38 @@ BEGIN
     EXECUTE format('GRANT USAGE ON SEQUENCE %I.pyapi_data_records_id_seq TO %I', schema, writer);
 END $$;
 
--- ---------------------------------------------------------------------------------------------------------------------
--- AUDIT: the rights of pyapi_audit_log belong here, behind the change of owners, which would undo them:
--- the service adds rows and changes none (REVOKE UPDATE, DELETE, TRUNCATE ... FROM the service's role).
--- ---------------------------------------------------------------------------------------------------------------------
+-- The audit log has an owner of its own, who cannot sign in. The service adds rows and reads them; old ones go through
+-- a function that leaves a row about it. A migration that changes this table runs as a superuser.
+DO $$
+DECLARE
+    auditor text := current_setting('pyapi.audit_role');
+    service text := current_setting('pyapi.service_role');
+    schema text := current_setting('pyapi.schema');
+    found record;
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = auditor) THEN
+        EXECUTE format('CREATE ROLE %I', auditor);
+    END IF;
+    EXECUTE format('ALTER ROLE %I NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS', auditor);
+    IF to_regclass(format('%I.pyapi_audit_log', schema)) IS NULL THEN
+        RETURN;
+    END IF;
+    EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', schema, auditor);
+    EXECUTE format('ALTER TABLE %I.pyapi_audit_log OWNER TO %I', schema, auditor);
+    FOR found IN
+        SELECT p.oid::regprocedure AS signature
+        FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+        WHERE n.nspname = schema AND p.proname LIKE 'pyapi\_%audit%'
+    LOOP
+        EXECUTE format('ALTER FUNCTION %s OWNER TO %I', found.signature, auditor);
+    END LOOP;
+    EXECUTE format('REVOKE ALL ON %I.pyapi_audit_log FROM PUBLIC, %I', schema, service);
+    EXECUTE format('GRANT SELECT, INSERT ON %I.pyapi_audit_log TO %I', schema, service);
+    EXECUTE format('GRANT USAGE ON SEQUENCE %I.pyapi_audit_log_id_seq TO %I', schema, service);
+    EXECUTE format('GRANT EXECUTE ON FUNCTION %I.pyapi_prune_audit_log(timestamptz, integer) TO %I', schema, service);
+END $$;
 
--- At last the promise itself: none of the three may do anything with what is not PyAPI's. Whatever was granted is taken
+-- At last the promise itself: none of them may do anything with what is not PyAPI's. Whatever was granted is taken
 -- back; if something still lets them (a grant to PUBLIC, ownership), nothing of all this happens.
 DO $$
 DECLARE
@@ -126,7 +155,8 @@ DECLARE
     attempt integer;
 BEGIN
     FOREACH role IN ARRAY ARRAY[
-        current_setting('pyapi.service_role'), current_setting('pyapi.reader_role'), current_setting('pyapi.writer_role')
+        current_setting('pyapi.service_role'), current_setting('pyapi.reader_role'),
+        current_setting('pyapi.writer_role'), current_setting('pyapi.audit_role')
     ] LOOP
         FOR found IN
             SELECT n.nspname, c.relname, c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

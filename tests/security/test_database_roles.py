@@ -21,7 +21,8 @@ from tests.fixtures.servers import RunningServer, server_on, sign_up
 from tests.integration.db.airflow_tables import create_airflow_tables, foreign_state
 
 SCRIPT = (Path(__file__).resolve().parents[2] / "deployment" / "sql" / "roles.sql").read_text(encoding="utf-8")
-ROLES = ["service", "reader", "writer"]
+ROLES = ["service", "reader", "writer", "audit"]
+SIGN_IN = ROLES[:3]
 PASSWORD = "of-the-roles-of-this-test"
 
 FOREIGN_TABLES = r"""
@@ -135,7 +136,7 @@ async def test_airflows_part_is_as_it_was(shared: Shared) -> None:
     assert await airflow(shared.url) == shared.before
 
 
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("role", SIGN_IN)
 async def test_the_connections_of_airflow_cannot_be_read(shared: Shared, role: str) -> None:
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await shared.as_(role, "SELECT password FROM connection")
@@ -152,7 +153,10 @@ READS = [  # what the reader kit asks for (deployment/airflow/pyapi_airflow/data
     "SELECT state - 'config', pyapi_rule(state -> 'config') FROM pyapi_data_revisions",
     "SELECT id, name, description, status, config, owner, revision, updated_at, next_run_at FROM pyapi_records_v1",
 ]
-SECRETS = ["pyapi_users", "pyapi_sessions", "pyapi_refresh_tokens", "pyapi_alembic_version", "pyapi_airflow_outbox"]
+SECRETS = [
+    *("pyapi_users", "pyapi_sessions", "pyapi_refresh_tokens", "pyapi_access_tokens", "pyapi_data_grants"),
+    *("pyapi_attempts", "pyapi_audit_log", "pyapi_alembic_version", "pyapi_airflow_outbox"),
+]
 
 
 @pytest.mark.parametrize("statement", READS)
@@ -199,6 +203,42 @@ async def test_a_writer_writes_records_with_their_revisions(shared: Shared) -> N
 async def test_a_writer_writes_nothing_else(shared: Shared, table: str) -> None:
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await shared.as_("writer", f"DELETE FROM {table}")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE pyapi_audit_log SET actor_name = 'somebody else'",
+        "DELETE FROM pyapi_audit_log",
+        "TRUNCATE pyapi_audit_log",
+        "DROP TABLE pyapi_audit_log",
+        "ALTER TABLE pyapi_audit_log DISABLE TRIGGER ALL",
+        "CREATE OR REPLACE FUNCTION pyapi_refuse_audit_change() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN END'",
+    ],
+)
+async def test_the_service_cannot_rewrite_the_audit_log(shared: Shared, statement: str) -> None:
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await shared.as_("service", statement)
+
+
+async def test_the_service_adds_to_the_audit_log(shared: Shared) -> None:
+    async with shared.server.client() as client:
+        await sign_up(client, "of_the_audit")
+    found = await shared.as_(
+        "service", "SELECT event FROM pyapi_audit_log WHERE actor_name = 'of_the_audit' ORDER BY id"
+    )
+    assert found == [("user.registered",), ("login.succeeded",)]
+
+
+async def test_the_service_cuts_off_the_old_end_of_the_audit_log(shared: Shared) -> None:
+    add = "INSERT INTO pyapi_audit_log (event, at) VALUES ('old', now() - interval '9 days')"
+    prune = "SELECT pyapi_prune_audit_log(now() - interval '2 days', 100)"
+    assert await shared.as_("service", prune, before=add) == [(1,)]
+
+
+async def test_nobody_signs_in_as_the_owner_of_the_audit_log(shared: Shared) -> None:
+    with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError):
+        await shared.as_("audit", "SELECT 1")
 
 
 async def test_what_was_granted_is_taken_back(shared: Shared) -> None:
