@@ -35,6 +35,9 @@ def add_columns() -> None:
         "pyapi_data_records",
         "visibility IN ('public', 'internal', 'private')",
     )
+    op.create_index(
+        "ix_pyapi_data_records_visibility_owner_id_id", "pyapi_data_records", ["visibility", "owner_id", "id"]
+    )
 
 
 def create_grants() -> None:
