@@ -118,6 +118,25 @@ async def _check(engine: AsyncEngine) -> None:
     typer.echo(f"The schema is at {await current_revision(engine)}, as this version needs it.")
 
 
+@user.command("create")
+def user_create(
+    username: Annotated[str, typer.Option(prompt=True)],
+    email: Annotated[str, typer.Option(prompt=True)],
+    full_name: Annotated[str | None, typer.Option()] = None,
+    role: Annotated[Role, typer.Option()] = Role.EDITOR,
+    password: Annotated[str | None, typer.Option(envvar="PYAPI_NEW_PASSWORD", help="Asked for when not given.")] = None,
+) -> None:
+    """Open an account for somebody."""
+    password = password or _ask_password()
+    try:
+        request = RegisterRequest(username=username, email=email, password=password, full_name=full_name)
+    except ValidationError as error:
+        _fail("\n".join(f"{item['loc'][0]}: {item['msg']}" for item in error.errors(include_input=False)))
+    created = with_users(lambda users, passwords: users.create(request, passwords, role=role))
+    title = "Superuser" if created.role is Role.ADMIN else created.role.capitalize()
+    typer.echo(f"{title} {created.username} has the id {created.id}.")
+
+
 @user.command("create-superuser")
 def user_create_superuser(
     username: Annotated[str, typer.Option(prompt=True)],
@@ -126,13 +145,7 @@ def user_create_superuser(
     password: Annotated[str | None, typer.Option(envvar="PYAPI_NEW_PASSWORD", help="Asked for when not given.")] = None,
 ) -> None:
     """Open an account that may do everything."""
-    password = password or _ask_password()
-    try:
-        request = RegisterRequest(username=username, email=email, password=password, full_name=full_name)
-    except ValidationError as error:
-        _fail("\n".join(f"{item['loc'][0]}: {item['msg']}" for item in error.errors(include_input=False)))
-    created = with_users(lambda users, passwords: users.create_superuser(request, passwords))
-    typer.echo(f"Superuser {created.username} has the id {created.id}.")
+    user_create(username, email, full_name, Role.ADMIN, password)
 
 
 @user.command("reset-password")

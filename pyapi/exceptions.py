@@ -11,7 +11,8 @@ PyAPIError
     │   └── InvalidToken            missing claims, expired, revoked, forged
     │       └── TokenReused         a used refresh token came back: its family ends
     ├── PermissionDenied            403
-    │   └── InsufficientScope       a personal access token that was not made for this
+    │   ├── InsufficientScope       a personal access token that was not made for this
+    │   └── RegistrationClosed      administrators open accounts here
     ├── NotFound                    404
     ├── RequestTimeout              408
     ├── Conflict                    409
@@ -154,6 +155,14 @@ class InsufficientScope(PermissionDenied):
         """The challenge names the scope that is missing."""
         scope = f', scope="{self.scope}"' if self.scope else ""
         return {"WWW-Authenticate": f'Bearer error="insufficient_scope"{scope}'}
+
+
+class RegistrationClosed(PermissionDenied):
+    """The settings leave it to administrators to open accounts."""
+
+    code = "registration_closed"
+    title = "Registration closed"
+    default_detail = "Accounts are opened by an administrator here."
 
 
 class NotFound(Problem):

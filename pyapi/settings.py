@@ -114,6 +114,9 @@ class Settings(BaseSettings):
     anonymous_read: bool = Field(
         True, description="Let callers who are not signed in read summaries of records; false answers 401."
     )
+    registration_open: bool = Field(
+        True, description="Let everybody open an account; false leaves that to `pyapi user create`."
+    )
     default_visibility: Visibility = Field(
         Visibility.PUBLIC,
         description="Of records made over the API that name none: public, internal (signed in) or private.",

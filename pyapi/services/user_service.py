@@ -86,8 +86,8 @@ class UserService:
         """How many sessions and personal access tokens ended."""
         return await self._sessions.end_all(user_id, reason=reason), await self._tokens.delete_all(user_id)
 
-    async def create_superuser(self, request: RegisterRequest, passwords: PasswordService) -> UserRead:
-        """Open an account that may do everything. Raises ValidationFailed, Conflict."""
+    async def create(self, request: RegisterRequest, passwords: PasswordService, *, role: Role) -> UserRead:
+        """Open an account for somebody. Raises ValidationFailed, Conflict."""
         await passwords.require_strong(
             request.password, pointer="/password", user_inputs=[request.username, request.email]
         )
@@ -96,9 +96,9 @@ class UserService:
             email=request.email,
             full_name=request.full_name,
             hashed_password=await passwords.hash(request.password),
-            is_superuser=True,
+            **_role_columns(role),
         )
-        await self._audit.record("superuser.created", Target("user", user.id))
+        await self._audit.record("user.created", Target("user", user.id), role=role.value)
         return UserRead.model_validate(user)
 
     async def reset_password(self, username: str, password: str, passwords: PasswordService) -> UserRead:
@@ -117,12 +117,15 @@ class UserService:
 def _columns(request: UpdateUserRequest) -> dict[str, Any]:
     """The columns that change. A role that is given says whether somebody is a superuser, too."""
     changes = request.changes()
-    if (role := changes.pop("role", None)) is None:
-        return changes
-    changes["is_superuser"] = role is Role.ADMIN
-    if role is not Role.ADMIN:
-        changes["role_below_superuser"] = role.value
-    return changes
+    role = changes.pop("role", None)
+    return changes if role is None else changes | _role_columns(role)
+
+
+def _role_columns(role: Role) -> dict[str, Any]:
+    """What is stored for a role; who ceases to be a superuser is an editor or a viewer again."""
+    if role is Role.ADMIN:
+        return {"is_superuser": True}
+    return {"is_superuser": False, "role_below_superuser": role.value}
 
 
 def _found(user: User | None) -> User:

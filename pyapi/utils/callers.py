@@ -11,7 +11,13 @@ from pyapi.db.audience import Audience
 from pyapi.db.auth_dao import UserLookup
 from pyapi.db.dependencies import RequestPatience, database, transaction
 from pyapi.enums import Role, Scope
-from pyapi.exceptions import InsufficientScope, InvalidToken, PermissionDenied, Unauthenticated
+from pyapi.exceptions import (
+    InsufficientScope,
+    InvalidToken,
+    PermissionDenied,
+    RegistrationClosed,
+    Unauthenticated,
+)
 from pyapi.services.auth_service import Authenticator, Caller, Client
 
 LOGIN_URL = "auth/login"
@@ -134,6 +140,15 @@ async def reader(
 
 
 Reader = Annotated[Caller | None, Depends(reader)]
+
+
+def open_registration(request: Request) -> None:
+    """Raises RegistrationClosed where administrators open accounts."""
+    if not request.app.state.registration_open:
+        raise RegistrationClosed
+
+
+OpenRegistration = Depends(open_registration)
 
 
 def audience_of(caller: Caller | None) -> Audience:

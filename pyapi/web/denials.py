@@ -28,9 +28,12 @@ def install_denial_record(app: FastAPI) -> None:
 
 async def _on_denial(request: Request, error: Exception) -> Response:
     assert isinstance(error, PermissionDenied)
+    caller = getattr(request.state, "caller", None)
+    if caller is None:  # a stranger could fill the log
+        return problem_response(request, error)
     sessions = database(request).transactions
     journal = AuditJournal(partial(transaction, sessions, patience=Patience(ANSWER_SECONDS)))
-    trail = audit_trail(request, journal, getattr(request.state, "caller", None))
+    trail = audit_trail(request, journal, caller)
     try:
         await trail.record("access.denied", _target(request), route=_route(request))
     except DatabaseUnavailable as problem:

@@ -65,6 +65,7 @@ async def lifespan(app: FastAPI, *, settings: Settings) -> AsyncIterator[None]:
         app.state.attempt_policy = attempt_policy(settings)
         app.state.attempt_places = asyncio.Semaphore(ATTEMPT_PLACES)
         app.state.anonymous_read = settings.anonymous_read
+        app.state.registration_open = settings.registration_open
         app.state.default_visibility = settings.default_visibility
         app.state.airflow = airflow = airflow_of(settings)
         try:

@@ -41,6 +41,7 @@ COMMANDS = [
     ("db", "upgrade"),
     ("db", "check"),
     ("user",),
+    ("user", "create"),
     ("user", "create-superuser"),
     ("user", "reset-password"),
     ("user", "list"),
@@ -115,6 +116,12 @@ def test_the_first_superuser_of_an_empty_folder(tmp_path: Path) -> None:
         "Superuser boss has the id 1.\n",
         "1\tboss\tboss@example.com\tactive\tadmin\n",
     )
+
+
+def test_an_operator_opens_an_account_with_a_role(tmp_path: Path, settings: dict[str, str]) -> None:
+    words = ("user", "create", "--username", "reader", "--email", "reader@example.com", "--role", "viewer")
+    created = pyapi(tmp_path, *words, settings={**settings, "PYAPI_NEW_PASSWORD": PASSWORD})
+    assert created.said == "Viewer reader has the id 1.\n"
 
 
 async def test_a_superuser_beside_a_running_server(start_server: StartServer) -> None:
@@ -207,7 +214,7 @@ def test_what_operators_do_is_in_the_audit_log(tmp_path: Path, settings: dict[st
     pyapi(tmp_path, "user", "reset-password", "boss", settings={**settings, "PYAPI_NEW_PASSWORD": NEW_PASSWORD})
     rows = exported(tmp_path, settings)
     told = [(row["event"], row["actor_id"], row["actor_name"][:4], row["target_id"]) for row in rows]
-    assert told == [("password.reset", None, "cli:", "1"), ("superuser.created", None, "cli:", "1")]
+    assert told == [("password.reset", None, "cli:", "1"), ("user.created", None, "cli:", "1")]
 
 
 async def test_the_audit_log_is_pruned_and_says_so(tmp_path: Path, settings: dict[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""Who did what is written down, and stays (issue 5, "Audit"; ASVS 5.0: 16.2.1, 16.3.1 to 16.3.3, 16.4.2).
+"""Who did what is written down, and stays (ASVS 5.0: 16.2.1, 16.3.1 to 16.3.3, 16.4.2).
 
 - Every route that changes something writes one row: who, what, to what, from where. A route that is new has to be in
   the table WRITES.

@@ -13,6 +13,7 @@ from pyapi.exceptions import (
     InvalidToken,
     NotFound,
     PermissionDenied,
+    RegistrationClosed,
     TooManyRequests,
 )
 from pyapi.schemas.auth_schemas import (
@@ -32,7 +33,7 @@ from pyapi.schemas.auth_schemas import (
     UserRead,
 )
 from pyapi.schemas.fields import MAX_ID, Message
-from pyapi.utils.callers import CallingClient, SignedIn
+from pyapi.utils.callers import CallingClient, OpenRegistration, SignedIn
 from pyapi.utils.dependencies import Auth, Users
 from pyapi.web.problems import problem_responses
 from pyapi.web.requests import LOGIN_BODY, StrictRoute, login_request
@@ -44,7 +45,10 @@ NO_STORE = {"Cache-Control": "no-store"}
 
 
 @router.post(
-    "/register", status_code=201, responses=problem_responses([Conflict, TooManyRequests, Busy, DatabaseUnavailable])
+    "/register",
+    status_code=201,
+    dependencies=[OpenRegistration],
+    responses=problem_responses([RegistrationClosed, Conflict, TooManyRequests, Busy, DatabaseUnavailable]),
 )
 async def register(request: RegisterRequest, auth: Auth) -> UserRead:
     """Open an account."""

@@ -1104,7 +1104,8 @@ def tampered(account: Account) -> str:
     return f"{header}.{payload}.{signature}"
 
 
-DEEP = base64.urlsafe_b64encode(b"[" * 33_000).decode()
+# As deep as the limit for a head lets through: beyond 16 KiB the answer is a 431 (tests/security/test_sizes.py).
+DEEP = base64.urlsafe_b64encode(b"[" * 11_000).decode()
 HOUR = timedelta(hours=1)
 
 BAD_AUTHORIZATIONS: dict[str, Callable[[Account], Headers]] = {
@@ -1128,7 +1129,7 @@ BAD_AUTHORIZATIONS: dict[str, Callable[[Account], Headers]] = {
     "not ASCII": lambda account: authorization("Bearer 密碼"),
     "not UTF-8": lambda account: authorization(b"Bearer \xff\xfe"),
     "deep": lambda account: authorization(f"Bearer {DEEP}.e30.AA"),
-    "megabyte": lambda account: authorization(f"Bearer {'A' * 1_000_000}"),
+    "long": lambda account: authorization(f"Bearer {'A' * 15_000}"),
     "padded": lambda account: authorization(f"Bearer {account.access_token}="),
     "cut": lambda account: authorization(f"Bearer {account.access_token[:-1]}"),
     "unsigned": lambda account: authorization(f"Bearer {unsigned(account)}"),
@@ -1278,3 +1279,17 @@ async def test_two_superusers_who_demote_each_other_at_once_leave_one(
     async with racing_app.state.database.reads() as session:
         left = await session.scalar(text("SELECT count(*) FROM pyapi_users WHERE is_superuser AND is_active"))
     assert left == 1
+
+
+@pytest.fixture
+def _closed_registration(app: FastAPI) -> Iterator[None]:
+    app.state.registration_open = False
+    yield
+    app.state.registration_open = True
+
+
+@pytest.mark.usefixtures("_closed_registration")
+async def test_a_closed_registration_opens_no_account(client: httpx.AsyncClient, connection: AsyncConnection) -> None:
+    body = {"username": "stranger", "email": "stranger@example.com", "password": PASSWORD}
+    assert_problem(await client.post("/api/auth/register", json=body), 403, "registration_closed")
+    assert await connection.scalar(text("SELECT count(*) FROM pyapi_users")) == 0
