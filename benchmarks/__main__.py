@@ -1,8 +1,9 @@
 """`uv run python -m benchmarks NAME`: one of the benchmarks; results stand in RESULTS.md."""
 
 import sys
+from collections.abc import Callable, Sequence
 
-from benchmarks import airflow, airflow_faults, airflow_link, schedules
+from benchmarks import airflow, airflow_faults, airflow_link, api, schedules
 
 
 def run_airflow() -> None:
@@ -13,14 +14,25 @@ def run_airflow() -> None:
     airflow_link.main()
 
 
-BENCHMARKS = {
+BENCHMARKS: dict[str, Callable[[], None]] = {
     "airflow": run_airflow,
     "airflow-faults": airflow_faults.main,
     "airflow-link": airflow_link.main,
     "schedules": schedules.main,
 }
+WITH_OPTIONS: dict[str, Callable[[Sequence[str]], None]] = {"api": api.main}
+
+
+def main(words: Sequence[str]) -> None:
+    """Run the one that is named."""
+    name, options = (words[0], words[1:]) if words else ("", ())
+    if name in WITH_OPTIONS:
+        WITH_OPTIONS[name](options)
+    elif name in BENCHMARKS and not options:
+        BENCHMARKS[name]()
+    else:
+        sys.exit(f"usage: python -m benchmarks {{{','.join(BENCHMARKS | WITH_OPTIONS)}}} [options]")
+
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2 or sys.argv[1] not in BENCHMARKS:
-        sys.exit(f"usage: python -m benchmarks {{{','.join(BENCHMARKS)}}}")
-    BENCHMARKS[sys.argv[1]]()
+    main(sys.argv[1:])
