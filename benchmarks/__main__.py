@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 
-from benchmarks import airflow, airflow_faults, airflow_link, api, schedules
+from benchmarks import airflow, airflow_faults, airflow_link, api, growth, load, profiles, schedules
 
 
 def run_airflow() -> None:
@@ -20,7 +20,12 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "airflow-link": airflow_link.main,
     "schedules": schedules.main,
 }
-WITH_OPTIONS: dict[str, Callable[[Sequence[str]], None]] = {"api": api.main}
+WITH_OPTIONS: dict[str, Callable[[Sequence[str]], None]] = {
+    "api": api.main,
+    "growth": growth.main,
+    "load": load.main,
+    "profiles": profiles.main,
+}
 
 
 def main(words: Sequence[str]) -> None:

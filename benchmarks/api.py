@@ -1,7 +1,7 @@
-"""What a request costs: PyAPI beside a floor, beside what the tutorials teach and, when asked, beside Airflow's own API.
+"""What a request costs: PyAPI beside a floor, what the tutorials teach and, when asked, Airflow's own API.
 
-`uv run python -m benchmarks api [--rows N] [--rounds N] [--seconds N] [--airflow]`; about 5 minutes, with Airflow 5 more.
-It writes its section of RESULTS.md, and chart.svg.
+`uv run python -m benchmarks api [--rows N] [--rounds N] [--seconds N] [--airflow]` takes about 5 minutes, with Airflow
+5 more. It writes its section of RESULTS.md, and chart.svg.
 """
 
 import argparse
@@ -24,6 +24,15 @@ from benchmarks.variants import FLOOR, PYAPI, TUTORIAL, Variant, peer, pyapi
 
 CONNECTIONS = 8
 CHART = Path(__file__).with_name("chart.svg")
+
+_SCALE = (
+    "{rows:,} records, {connections} connections. CPU is what the processes of a variant take for a request, as the"
+    " kernel counts it (gunicorn's arbiter included); the columns with a sum add what PostgreSQL takes for it."
+)
+_RATIOS = (
+    *("operation", "CPU: PyAPI / floor", "tutorial / PyAPI", "sum: PyAPI / floor", "tutorial / PyAPI"),
+    *("requests a second: PyAPI / floor", "PyAPI / tutorial"),
+)
 
 Results = Mapping[str, Mapping[str, Figures]]
 """By operation, then by variant."""
@@ -110,11 +119,9 @@ def report(results: Results, *, rows: int) -> str:
             for name, each in found.items()
         ]
     parts = [
-        f"{rows:,} records, {CONNECTIONS} connections. CPU is what the processes of a variant take for a request, as the"
-        " kernel counts it (gunicorn's arbiter included); the columns with a sum add what PostgreSQL takes for it.",
+        _SCALE.format(rows=rows, connections=CONNECTIONS),
         table(
-            ["operation", "CPU: PyAPI / floor", "tutorial / PyAPI", "sum: PyAPI / floor", "tutorial / PyAPI"]
-            + ["requests a second: PyAPI / floor", "PyAPI / tutorial"],
+            _RATIOS,
             ratios,
         ),
         table(

@@ -15,6 +15,8 @@ _TOP: Final = 62
 _LONGEST: Final = 12.0
 """A bar of more times the floor is cut; its number says how long it is."""
 
+_LEGEND: Final = "floor: bare Starlette and asyncpg; tutorial: FastAPI with an ORM and response_model"
+
 _STYLE: Final = """
     text { font: 13px system-ui, sans-serif; fill: #1f2328 }
     .quiet { fill: #59636e }
@@ -42,9 +44,7 @@ def draw(results: Mapping[str, Mapping[str, Figures]]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {y}" width="{_WIDTH}" height="{y}" role="img"'
         f' aria-label="{title}">\n<style>{_STYLE}</style>\n'
         f'<text class="title" x="8" y="24">{title}</text>\n'
-        '<text class="quiet" x="8" y="43">floor: bare Starlette and asyncpg; tutorial: FastAPI, ORM, response_model</text>\n'
-        + "\n".join(lines)
-        + "\n</svg>\n"
+        f'<text class="quiet" x="8" y="43">{_LEGEND}</text>\n' + "\n".join(lines) + "\n</svg>\n"
     )
 
 

@@ -58,8 +58,10 @@ class Place:
 
 
 def config_of(place: int) -> dict[str, Any]:
-    """A config like the one of the seed's README; its rule runs once a day at most, so that reading what has passed
-    costs next to nothing meanwhile."""
+    """A config like the one of the seed's README.
+
+    Its rule runs once a day at most, so that moving next runs on costs next to nothing meanwhile.
+    """
     days = ("*", "1-5", "0", "*")[place % 4]
     return {
         "source": f"postgresql://etl@warehouse:5432/銷售_{place % 97}",

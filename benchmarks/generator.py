@@ -1,7 +1,7 @@
 """The load: requests over connections that stay open, from a process of its own.
 
-That process is wrk (Debian: `apt-get install wrk`) where there is one, else `python -m benchmarks.generator`, which costs
-several times as much CPU and so leaves less to the servers.
+That process is wrk (Debian: `apt-get install wrk`) where there is one, else `python -m benchmarks.generator`, which
+costs several times as much CPU and so leaves less to the servers.
 """
 
 import asyncio
@@ -134,10 +134,11 @@ class _Connection(asyncio.Protocol):
 
 async def _generate(url: str, seconds: float, connections: int, plan: _Plan) -> dict[str, Any]:
     place = urlsplit(url)
+    host, port = place.hostname or "", place.port or 80
     loop = asyncio.get_running_loop()
     began = time.perf_counter()
     opened = await asyncio.gather(
-        *(loop.create_connection(lambda: _Connection(plan), place.hostname, place.port) for _ in range(connections))
+        *(loop.create_connection(lambda: _Connection(plan), host, port) for _ in range(connections))
     )
     await asyncio.sleep(seconds)
     plan.is_over, lasted = True, time.perf_counter() - began

@@ -114,11 +114,18 @@ def wait_until_live(url: str) -> None:
     raise TimeoutError("the service did not start")
 
 
+def children_of(pid: int) -> list[int]:
+    """The processes that a process has started; none when it is gone."""
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
+
+
 def _tree(pid: int) -> list[int]:
     found = [pid]
     for known in found:
-        with contextlib.suppress(FileNotFoundError):
-            found += map(int, Path(f"/proc/{known}/task/{known}/children").read_text().split())
+        found += children_of(known)
     return found
 
 

@@ -1,7 +1,7 @@
-"""How often each operation asks the database: statements and transactions on the wire, connections taken from the pool.
+"""How often each operation asks the database: statements and transactions on the wire, connections of the pool.
 
-Counts, not times: they are the same on every machine. Lower a number when an operation needs less; a higher one has to be
-meant.
+Counts, not times: they are the same on every machine. Lower a number when an operation needs less; a higher one has to
+be meant.
 """
 
 import asyncio
