@@ -1,7 +1,8 @@
 """What reads cost when there are a thousand times as many records.
 
 `uv run python -m benchmarks growth [--rows N] [--rounds N] [--seconds N]` takes about 5 minutes and writes its section
-of RESULTS.md. A read that the service refuses (503: the database was too slow) is shown as such.
+of RESULTS.md. A read that the service refuses (503: the database was too slow), or does not answer within a
+round, is shown as such.
 """
 
 import argparse
@@ -114,4 +115,6 @@ def report(results: dict[str, dict[int, Figures]], *, rows: int) -> str:
 
 
 def _times(ratio: float, large: Figures) -> str:
-    return "refused" if large.refused else f"{ratio:.2f}"
+    if large.refused or not large.requests:
+        return "refused" if large.refused else "no answer"
+    return f"{ratio:.2f}"

@@ -35,6 +35,7 @@ class Figures:
     rate: float
     p50: float
     p99: float
+    requests: int
     refused: int
     broken: int
 
@@ -90,6 +91,7 @@ def figures(rounds: Sequence[Round]) -> Figures:
         rate=statistics.median(each.load.rate for each in rounds),
         p50=statistics.median(each.load.p50 for each in rounds) * 1e3,
         p99=statistics.median(each.load.p99 for each in rounds) * 1e3,
+        requests=sum(each.load.requests for each in rounds),
         refused=sum(each.load.refused for each in rounds),
         broken=sum(each.load.broken for each in rounds),
     )
