@@ -9,15 +9,13 @@ from typing import Any, Final
 import httpx
 
 from benchmarks.dataset import STATUSES, TEMPLATES, access_token, config_of
+from benchmarks.generator import TOKEN_PLACE
 
 REQUESTS: Final = 12_000
 """Different requests of one round; more than any variant answers in it."""
 
 TOKENS: Final = 256
 """Sessions that take turns in a round of refreshes."""
-
-TOKEN_PLACE: Final = "@" * 43
-"""Where the generator puts the refresh token."""
 
 READ, LIST_10, LIST_100, CREATE, UPDATE, REFRESH, MIX = (
     *("read one", "list 10", "list 100 filtered"),
