@@ -3,7 +3,7 @@
 import contextlib
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.dataset import KEY, Place
@@ -50,8 +50,3 @@ def pyapi(place: Place, folder: Path, *, name: str = PYAPI, workers: int = 1) ->
     settings = {"SECRET_KEY": KEY, "PYAPI_WORKERS_COUNT": str(workers)}
     with service_on(place.postgres, own, settings) as service:
         yield Variant(name, service.url, service.pid, place)
-
-
-def renamed(variant: Variant, name: str) -> Variant:
-    """The same server under another name."""
-    return replace(variant, name=name)
