@@ -134,7 +134,7 @@ def report(results: Results, *, rows: int) -> str:
             for operation in (READ, LIST_10, LIST_100)
         ]
         parts.append(
-            "Airflow has 1,000 DAGs. Its API server takes so many times the CPU of PyAPI for one of them, or for a list of"
-            f" them: {', '.join(times)}."
+            "Airflow has 1,000 DAGs. Its API server takes so many times the CPU of PyAPI for one of them, or for a list"
+            f" of them: {', '.join(times)}."
         )
     return "\n\n".join(parts)
