@@ -1,8 +1,20 @@
 """`uv run python -m benchmarks NAME`: one of the benchmarks; results stand in RESULTS.md."""
 
 import sys
+from collections.abc import Callable, Sequence
 
-from benchmarks import airflow, airflow_faults, airflow_link, login, schedules, secrets_rotation
+from benchmarks import (
+    airflow,
+    airflow_faults,
+    airflow_link,
+    api,
+    growth,
+    load,
+    login,
+    profiles,
+    schedules,
+    secrets_rotation,
+)
 
 
 def run_airflow() -> None:
@@ -13,7 +25,7 @@ def run_airflow() -> None:
     airflow_link.main()
 
 
-BENCHMARKS = {
+BENCHMARKS: dict[str, Callable[[], None]] = {
     "airflow": run_airflow,
     "airflow-faults": airflow_faults.main,
     "airflow-link": airflow_link.main,
@@ -21,8 +33,24 @@ BENCHMARKS = {
     "schedules": schedules.main,
     "secrets": secrets_rotation.main,
 }
+WITH_OPTIONS: dict[str, Callable[[Sequence[str]], None]] = {
+    "api": api.main,
+    "growth": growth.main,
+    "load": load.main,
+    "profiles": profiles.main,
+}
+
+
+def main(words: Sequence[str]) -> None:
+    """Run the one that is named."""
+    name, options = (words[0], words[1:]) if words else ("", ())
+    if name in WITH_OPTIONS:
+        WITH_OPTIONS[name](options)
+    elif name in BENCHMARKS and not options:
+        BENCHMARKS[name]()
+    else:
+        sys.exit(f"usage: python -m benchmarks {{{','.join(BENCHMARKS | WITH_OPTIONS)}}} [options]")
+
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2 or sys.argv[1] not in BENCHMARKS:
-        sys.exit(f"usage: python -m benchmarks {{{','.join(BENCHMARKS)}}}")
-    BENCHMARKS[sys.argv[1]]()
+    main(sys.argv[1:])

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,41 +73,59 @@ def running_postgres(folder: Path) -> Iterator[Postgres]:
 @contextlib.contextmanager
 def service_on(postgres: Postgres, folder: Path, settings: Mapping[str, str]) -> Iterator[Service]:
     """Start the service, one worker; end it afterwards."""
-    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     basics = {"DATABASE_URL": postgres.url, "PYAPI_PORT": str(port), "PYAPI_DATA_DIR": str(folder / "data")}
-    with (folder / "service.log").open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "pyapi"],
-            cwd=folder,
-            env=os.environ | basics | dict(settings),
-            stdout=log,
-            stderr=log,
-        )
-    try:
+    command = [sys.executable, "-m", "pyapi"]
+    with running_process(command, folder, basics | dict(settings)) as process:
         url = f"http://127.0.0.1:{port}"
-        _wait_until_live(url)
+        wait_until_live(f"{url}/api/health")
         yield Service(url, postgres.url, process.pid, postgres.pid)
+
+
+@contextlib.contextmanager
+def running_process(
+    command: Sequence[str], folder: Path, variables: Mapping[str, str]
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """A server in `folder`, with what it says in `service.log`; ends it afterwards."""
+    with (folder / "service.log").open("ab") as log:
+        process = subprocess.Popen(command, cwd=folder, env=os.environ | dict(variables), stdout=log, stderr=log)
+    try:
+        yield process
     finally:
         process.terminate()
         process.wait()
 
 
-def _wait_until_live(url: str) -> None:
+def free_port() -> int:
+    """A port that nobody listens on at the moment."""
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as probe:
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def wait_until_live(url: str) -> None:
+    """Ask until the answer is 200."""
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while time.monotonic() < deadline:
         with contextlib.suppress(httpx.TransportError):
-            if httpx.get(f"{url}/api/health", trust_env=False).status_code == 200:
+            if httpx.get(url, trust_env=False).status_code == 200:
                 return
-        time.sleep(0.1)
+        time.sleep(0.05)
     raise TimeoutError("the service did not start")
+
+
+def children_of(pid: int) -> list[int]:
+    """The processes that a process has started; none when it is gone."""
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
 
 
 def _tree(pid: int) -> list[int]:
     found = [pid]
     for known in found:
-        with contextlib.suppress(FileNotFoundError):
-            found += map(int, Path(f"/proc/{known}/task/{known}/children").read_text().split())
+        found += children_of(known)
     return found
 
 
