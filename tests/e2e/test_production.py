@@ -265,7 +265,6 @@ async def test_production_is_warned_once_when_it_cannot_encrypt_secrets(
     new_database: NewDatabase, start_server: StartServer, keys: str, warnings: int
 ) -> None:
     settings = {"DATABASE_URL": await new_database(), "PYAPI_FERNET_KEYS": keys, "PYAPI_WORKERS_COUNT": "2"}
-    server = start_server(settings={**PRODUCTION, **settings})
-    found = [event for event in server.events if event["event"] == "settings.unsafe"]
-    assert len(found) == warnings
-    assert all(event["hint"].startswith("PYAPI_FERNET_KEYS is missing: ") for event in found)
+    server = start_server(settings={**PRODUCTION, **settings, "PYAPI_RATE_LIMIT_ENABLED": "true"})
+    hints = [event["hint"] for event in server.events if event["event"] == "settings.unsafe"]
+    assert len([hint for hint in hints if hint.startswith("PYAPI_FERNET_KEYS is missing: ")]) == warnings

@@ -104,6 +104,7 @@ async def test_who_changed_what(client: httpx.AsyncClient, owner: Account, recor
             "/config/source": "postgresql://etl:***@host/db",
             "/config/schedule": "@daily",
             "/status": "active",
+            "/visibility": "public",
             "/owner_id": owner.id,
         },
     )
