@@ -132,7 +132,7 @@ def test_and_the_command_that_checks_the_settings_says_so(
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("DATABASE_URL", shared_database)
     said = CliRunner().invoke(cli, ["config", "check"])
-    assert (said.exit_code, said.stderr.startswith("warning: PYAPI_TRUSTED_HOSTS is *: ")) == (0, True)
+    assert (said.exit_code, "warning: PYAPI_TRUSTED_HOSTS is *: " in said.stderr) == (0, True)
 
 
 # --- origins ----------------------------------------------------------------------------------------------------------

@@ -34,8 +34,13 @@ def secrets_in(text: str, issued: Issued) -> Iterator[str]:
 
 
 def leaks(places: Iterable[tuple[str, str]], issued: Issued) -> list[str]:
-    """Where a secret was found; the secret itself stays out of the report."""
-    return [place for place, text in places if any(secrets_in(text, issued))]
+    """The lines in which a secret was found, after the name of the place; the secret itself stays out of the report."""
+    found = []
+    for place, text in places:
+        for line in text.splitlines() if any(secrets_in(text, issued)) else ():
+            if secrets := sorted(secrets_in(line, issued)):
+                found.append(f"{place}: {line.replace(secrets[0], '(secret)')[:300]}")
+    return found
 
 
 def logs(folder: Path) -> Iterator[tuple[str, str]]:
@@ -94,4 +99,4 @@ def test_a_secret_would_be_found(hidden: str) -> None:
     answer = {"access_token": f"head.body.{'s' * TOKEN_LENGTH}"}
     issued.learn(httpx.Response(200, json=answer, request=httpx.Request("POST", "http://test/api/auth/login", json={})))
 
-    assert leaks([("here", hidden.format("s" * TOKEN_LENGTH))], issued) == ["here"]
+    assert leaks([("here", hidden.format("s" * TOKEN_LENGTH))], issued) == [f"here: {hidden.format('(secret)')}"]

@@ -37,6 +37,7 @@ EFFECTS = [
     ("PYAPI_LOG_FORMAT", "json", "log_format", LogFormat.JSON),
     ("PYAPI_DATA_DIR", "a folder", "data_dir", Path("a folder")),
     ("PYAPI_ANONYMOUS_READ", "false", "anonymous_read", False),
+    ("PYAPI_REGISTRATION_OPEN", "false", "registration_open", False),
     ("PYAPI_DEFAULT_VISIBILITY", "private", "default_visibility", Visibility.PRIVATE),
     (
         "PYAPI_CORS_ORIGINS",
@@ -86,6 +87,7 @@ UNACCEPTABLE = [
     ("PYAPI_FERNET_KEYS", f"{FERNET_KEY},hunter2"),
     ("PYAPI_FERNET_KEYS", f"{FERNET_KEY[:-4]}hunter2="),
     ("PYAPI_ANONYMOUS_READ", "hunter2"),
+    ("PYAPI_REGISTRATION_OPEN", "hunter2"),
     ("PYAPI_DEFAULT_VISIBILITY", "hunter2"),
     ("PYAPI_METRICS_ENABLED", "hunter2"),
     ("PYAPI_DOCS_ENABLED", "hunter2"),
@@ -265,7 +267,8 @@ def test_secrets_are_sealed_with_the_own_keys_or_with_those_of_airflow(
 def test_production_without_a_key_for_secrets_is_warned(
     monkeypatch: pytest.MonkeyPatch, differs: dict[str, str | None], warned: list[str]
 ) -> None:
-    in_environment(monkeypatch, {**PRODUCTION, **differs})
+    hosts = {"PYAPI_TRUSTED_HOSTS": "etl.example.com"}
+    in_environment(monkeypatch, {**PRODUCTION, **hosts, **differs})
     assert [text.partition(" ")[0] for text in Settings.load().warnings()] == warned
 
 
