@@ -35,12 +35,13 @@ def secrets_in(text: str, issued: Issued) -> Iterator[str]:
 
 def leaks(places: Iterable[tuple[str, str]], issued: Issued) -> list[str]:
     """The lines in which a secret was found, after the name of the place; the secret itself stays out of the report."""
-    found = []
-    for place, text in places:
-        for line in text.splitlines() if any(secrets_in(text, issued)) else ():
-            if secrets := sorted(secrets_in(line, issued)):
-                found.append(f"{place}: {line.replace(secrets[0], '(secret)')[:300]}")
-    return found
+    return [
+        f"{place}: {line.replace(secrets[0], '(secret)')[:300]}"
+        for place, text in places
+        if any(secrets_in(text, issued))
+        for line in text.splitlines()
+        if (secrets := sorted(secrets_in(line, issued)))
+    ]
 
 
 def logs(folder: Path) -> Iterator[tuple[str, str]]:
