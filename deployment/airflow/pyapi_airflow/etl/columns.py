@@ -16,8 +16,8 @@ _MOST_KEYS = 50_000
 
 
 def described(schema: pa.Schema) -> list[list[str]]:
-    """Names and types, as a state keeps them."""
-    return [[item.name, str(item.type)] for item in schema]
+    """Names and types, as a state keeps them. Arrow and Parquet give the items of a list different names."""
+    return [[item.name, str(item.type).replace("<item: ", "<element: ")] for item in schema]
 
 
 def changes(before: list[list[str]], now: list[list[str]]) -> list[dict[str, str]]:

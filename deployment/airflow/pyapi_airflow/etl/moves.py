@@ -18,7 +18,7 @@ from pyapi_airflow.etl.failures import MoveFailed, Refused
 from pyapi_airflow.etl.openers import open_source, open_target
 from pyapi_airflow.etl.runs import Run
 from pyapi_airflow.etl.sources.base import Found, Source
-from pyapi_airflow.etl.staging import Package, Workshop
+from pyapi_airflow.etl.staging import Incoming, Package, Workshop
 from pyapi_airflow.etl.states import Done, TableState
 from pyapi_airflow.etl.surroundings import StillAlone, Surroundings
 from pyapi_airflow.etl.targets.base import Staged, Target
@@ -112,7 +112,7 @@ class _Move:
         source = open_source(self._job, self._run, self._around)
         try:
             readings = [self._reading(found) for found in source.tables()]
-            rows = [_rows(source, reading) for reading in readings]
+            rows = [Incoming(_rows(source, reading), reading.found.schema) for reading in readings]
             return self._workshop.bring_in(rows, (reading.planned() for reading in readings), self._identity)
         finally:
             source.close()
@@ -166,6 +166,8 @@ class _Move:
                 rows, schema = file.metadata.num_rows, file.schema_arrow.remove_metadata()
             if rows != plan["rows"]:
                 raise MoveFailed(f"`{table.name}` has {rows} rows where {plan['rows']} were read.")
+            if (read := _schema_of(plan)) is not None and described(read) != described(schema):
+                raise Refused(f"`{table.name}` would not keep its types: {changes(described(read), described(schema))}.")
             self._check_contract(table.name, state, schema)
             anew = self._job.mode is Mode.FULL or not state.done
             found.append(Staged(table, path, schema, rows, self._job.mode, starts_anew=anew))

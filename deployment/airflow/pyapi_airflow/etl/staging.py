@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from pyapi_airflow.etl.failures import MoveFailed
 
 _PLAN = "plan.json"
@@ -24,6 +26,14 @@ class Package:
 
     plan: list[dict[str, Any]]
     files: list[list[Path]]
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """The rows of a table; `schema` is None when only they tell the columns."""
+
+    rows: Iterable[Any]
+    schema: pa.Schema | None
 
 
 class Workshop:
@@ -53,13 +63,18 @@ class Workshop:
         shutil.rmtree(self._owner, ignore_errors=True)
         self.folder.mkdir(parents=True)
 
-    def bring_in(self, readings: list[Iterable[Any]], plan: Iterable[dict[str, Any]], identity: str) -> Package:
+    def bring_in(self, readings: list[Incoming], plan: Iterable[dict[str, Any]], identity: str) -> Package:
         """Read all tables, one after the other. `plan` is asked when all is read, and makes the package complete."""
         with _original_error():
             pipeline = self._pipeline()
             import dlt
 
-            pipeline.extract([dlt.resource(reading, name=_name(at)) for at, reading in enumerate(readings)])
+            pipeline.extract(
+                [
+                    dlt.resource(reading.rows, name=_name(at), columns=_hints(reading.schema))
+                    for at, reading in enumerate(readings)
+                ]
+            )
             pipeline.normalize()
         tables = list(plan)
         files = self._normalized(len(tables))
@@ -101,6 +116,12 @@ class Workshop:
 def _name(at: int) -> str:
     """A table's name within dlt, which would change others."""
     return f"t{at}"
+
+
+def _hints(schema: pa.Schema | None) -> Any:
+    """Without a hint, dlt makes an instant in UTC of a local time."""
+    local = [item.name for item in schema or () if pa.types.is_timestamp(item.type) and item.type.tz is None]
+    return {name: {"name": name, "data_type": "timestamp", "timezone": False} for name in local}
 
 
 @contextmanager
