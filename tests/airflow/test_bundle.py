@@ -301,7 +301,7 @@ async def test_a_run_whose_secret_cannot_be_decrypted_fails_and_says_what_to_do(
     [
         ({"task": "os:system"}, "not in PYAPI_TASK_PREFIXES"),
         ({"task": 5}, "package.module:function"),
-        ({"source": "postgresql://a/b", "target": "s3://c/d"}, "no executor"),
+        ({"source": "postgresql://a/b", "target": "kafka://c/d"}, "/target: Write a URL or an object of a known type"),
     ],
 )
 def test_what_cannot_run_fails_and_says_why(
