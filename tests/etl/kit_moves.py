@@ -103,6 +103,33 @@ def parquet_rows(place: dict[str, Any], table: str) -> tuple[list[dict[str, Any]
     return rows, types
 
 
+def target_rows(target: Any, table: str) -> list[dict[str, Any]]:
+    """A table of a target that is no place for files."""
+    if isinstance(target, dict) or target.startswith("delta+"):
+        from deltalake import DeltaTable
+
+        url = target["url"] if isinstance(target, dict) else target.removeprefix("delta+file://")
+        storage = {
+            "AWS_ENDPOINT_URL": target["endpoint_url"],
+            "AWS_ACCESS_KEY_ID": target["access_key_id"],
+            "AWS_SECRET_ACCESS_KEY": target["secret_access_key"],
+            "AWS_REGION": "us-east-1",
+            "AWS_ALLOW_HTTP": "true",
+        } if isinstance(target, dict) else None  # fmt: skip
+        rows: list[dict[str, Any]] = DeltaTable(f"{url}{table}", storage_options=storage).to_pyarrow_table().to_pylist()
+        return rows
+    if target.startswith("duckdb"):
+        import duckdb
+
+        with duckdb.connect(target.removeprefix("duckdb://"), read_only=True) as database:
+            found: list[dict[str, Any]] = database.execute(f'SELECT * FROM "{table}"').to_arrow_table().to_pylist()
+            return found
+    with psycopg.connect(target) as connection:
+        cursor = connection.execute(f'SELECT * FROM "{table}"')
+        names = [item.name for item in cursor.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in cursor]
+
+
 def cell(value: Any) -> str:
     """One text per value; a type that differs makes another one."""
     if isinstance(value, datetime) and value.tzinfo is not None:
@@ -115,7 +142,10 @@ def cell(value: Any) -> str:
 
 def compared(question: dict[str, Any]) -> dict[str, Any]:
     """What is in the target and not in the source, and the reverse: cells of whole rows, however often each is there."""
-    moved_rows, _ = parquet_rows(question["place"], question["table"])
+    if question["place"] is None:
+        moved_rows = target_rows(question["target"], question["table"])
+    else:
+        moved_rows, _ = parquet_rows(question["place"], question["table"])
     with psycopg.connect(question["url"]) as connection:
         cursor = connection.execute(question["query"])
         names = [item.name for item in cursor.description or ()]

@@ -69,7 +69,9 @@ def run_config(config: dict[str, Any], context: Any, record_id: int, settings: K
         # Only here: Airflow parses DAGs often, and none of them moves anything.
         from pyapi_airflow.etl.task import run_job
     except ImportError as error:
-        raise AirflowFailException(f"Install pyapi-airflow[etl] in Airflow's environment: {error.name} is missing.") from None
+        raise AirflowFailException(
+            f"Install pyapi-airflow[etl] in Airflow's environment: {error.name} is missing."
+        ) from None
     return run_job(config, context, record_id=record_id, settings=settings, only_looks=only_looks)
 
 

@@ -133,7 +133,9 @@ class Progress:
         if self.table.primary_key:
             self.keys.update(self._keys(batch.filter(pc.fill_null(pc.equal(column, greatest), False))))
             if len(self.keys) > _MOST_KEYS:
-                raise Refused(f"More than {_MOST_KEYS} rows of `{self.table.name}` share one cursor: choose a finer one.")
+                raise Refused(
+                    f"More than {_MOST_KEYS} rows of `{self.table.name}` share one cursor: choose a finer one."
+                )
 
     def _keys(self, batch: pa.RecordBatch) -> list[tuple[str, ...]]:
         columns = [batch.column(batch.schema.get_field_index(name)) for name in self.table.primary_key]

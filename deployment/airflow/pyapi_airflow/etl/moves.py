@@ -167,7 +167,9 @@ class _Move:
             if rows != plan["rows"]:
                 raise MoveFailed(f"`{table.name}` has {rows} rows where {plan['rows']} were read.")
             if (read := _schema_of(plan)) is not None and described(read) != described(schema):
-                raise Refused(f"`{table.name}` would not keep its types: {changes(described(read), described(schema))}.")
+                raise Refused(
+                    f"`{table.name}` would not keep its types: {changes(described(read), described(schema))}."
+                )
             self._check_contract(table.name, state, schema)
             anew = self._job.mode is Mode.FULL or not state.done
             found.append(Staged(table, path, schema, rows, self._job.mode, starts_anew=anew))

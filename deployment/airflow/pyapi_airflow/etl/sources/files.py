@@ -26,7 +26,9 @@ _WILD = frozenset("*?[")
 class FileSource:
     """`path` is a file, a folder, or a pattern such as `in/*.csv`, templates filled in."""
 
-    def __init__(self, job: Job, kind: str, options: Mapping[str, Any], path: str, *, allowed: tuple[Path, ...]) -> None:
+    def __init__(
+        self, job: Job, kind: str, options: Mapping[str, Any], path: str, *, allowed: tuple[Path, ...]
+    ) -> None:
         self._job = job
         self._allowed = allowed if kind == "local" else None
         folder, self._pattern = _split(path)
@@ -118,7 +120,9 @@ class FileSource:
     def _objects(self, path: str, found: Found) -> Iterator[list[dict[str, Any]]]:
         page: list[dict[str, Any]] = []
         wanted, unwanted = set(found.table.columns), set(found.table.exclude)
-        wanted |= set(found.table.primary_key) | ({found.table.cursor} if found.table.cursor else set()) if wanted else wanted
+        wanted |= (
+            set(found.table.primary_key) | ({found.table.cursor} if found.table.cursor else set()) if wanted else wanted
+        )
         with self._open(path) as stream, TextIOWrapper(stream, encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
@@ -155,5 +159,7 @@ def _suffix(path: str) -> str:
 def _format_of(paths: list[str]) -> str:
     found = {_SUFFIXES.get(_suffix(path), "parquet") for path in paths}
     if len(found) > 1:
-        raise Refused(f"There are files of several formats: write `format`, or a pattern. Found: {', '.join(sorted(found))}.")
+        raise Refused(
+            f"There are files of several formats: write `format`, or a pattern. Found: {', '.join(sorted(found))}."
+        )
     return found.pop()

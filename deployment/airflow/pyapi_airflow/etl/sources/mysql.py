@@ -82,7 +82,9 @@ class MysqlSource:
             telling(f"Reading `{found.table.name}` of {self._server}", pymysql.Error, OSError),
             self._connection.cursor(SSCursor) as cursor,
         ):
-            cursor.execute(statement.replace("%", "%%").replace("%%s", "%s") if parameters else statement, parameters or None)
+            cursor.execute(
+                statement.replace("%", "%%").replace("%%s", "%s") if parameters else statement, parameters or None
+            )
             while rows := cursor.fetchmany(self._job.batch_size):
                 yield as_batch(rows, found.schema, found.table.name)
 

@@ -47,12 +47,18 @@ class RestSource:
             paginator=_paginator(self._options.get("paging")),
             data_selector=self._options.get("data_path"),
         )
-        keep = {*table.columns, *table.primary_key, *([table.cursor] if table.cursor else [])} if table.columns else None
+        keep = (
+            {*table.columns, *table.primary_key, *([table.cursor] if table.cursor else [])} if table.columns else None
+        )
         try:
             for page in client.paginate("", params=dict(self._params)):
                 rows = [row if isinstance(row, dict) else {"value": row} for row in page]
                 yield [
-                    {name: item for name, item in row.items() if (keep is None or name in keep) and name not in table.exclude}
+                    {
+                        name: item
+                        for name, item in row.items()
+                        if (keep is None or name in keep) and name not in table.exclude
+                    }
                     for row in rows
                 ]
         except requests.HTTPError as error:

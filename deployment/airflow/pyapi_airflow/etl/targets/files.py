@@ -132,12 +132,17 @@ def _write_csv(file: pq.ParquetFile, path: Path) -> None:
 
 
 def _csv_type(kind: pa.DataType) -> pa.DataType:
-    return pa.string() if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind) else kind
+    return (
+        pa.string() if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind) else kind
+    )
 
 
 def _as_texts(column: pa.Array) -> pa.Array:
     """Bytes as base64, lists as JSON."""
-    texts = [_plain(value) if isinstance(value, bytes) else None if value is None else _json(value) for value in column.to_pylist()]
+    texts = [
+        _plain(value) if isinstance(value, bytes) else None if value is None else _json(value)
+        for value in column.to_pylist()
+    ]
     return pa.array(texts, pa.string())
 
 
