@@ -59,6 +59,9 @@ class FakeAirflow:
         }
     )
 
+    returned: dict[tuple[str, str], Any] = field(default_factory=dict)
+    """What the task of a run has left, by DAG and run."""
+
     requests: list[httpx.Request] = field(default_factory=list)
     signed_in: int = 0
     valid_token: str | None = None
@@ -304,6 +307,12 @@ class FakeAirflow:
         found = self.tries.get((dag_id, _unquoted(run_id)), [])
         return self._say({"task_instances": found[::-1], "total_entries": len(found)})
 
+    def _xcom(self, request: httpx.Request, dag_id: str, run_id: str, task_id: str, key: str) -> httpx.Response:
+        found = (dag_id, _unquoted(run_id))
+        if (task_id, key) != ("run", "return_value") or found not in self.returned:
+            return _nothing()
+        return self._say({"key": key, "task_id": task_id, "map_index": -1, "value": self.returned[found]})
+
     def _log(self, request: httpx.Request, dag_id: str, run_id: str, task_id: str, number: str) -> httpx.Response:
         found = self.logs.get((dag_id, _unquoted(run_id), task_id, int(number)))
         if found is None:
@@ -376,6 +385,7 @@ _ROUTES: dict[str, Callable[..., httpx.Response]] = {
     "GET dags/*/dagRuns/*/taskInstances": FakeAirflow._tasks,
     "GET dags/*/dagRuns/*/taskInstances/*/tries": FakeAirflow._tries,
     "GET dags/*/dagRuns/*/taskInstances/*/logs/*": FakeAirflow._log,
+    "GET dags/*/dagRuns/*/taskInstances/*/xcomEntries/*": FakeAirflow._xcom,
     "GET backfills": FakeAirflow._list_backfills,
     "POST backfills": FakeAirflow._backfill,
     "POST backfills/dry_run": FakeAirflow._try_backfill,

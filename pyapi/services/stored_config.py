@@ -25,11 +25,10 @@ _MOST_ERRORS = 32
 
 
 def storable_config(config: dict[str, Any] | None, *, stored: Any, sealer: Sealer) -> dict[str, Any] | None:
-    """The config to store: every `***` is the stored secret again, Airflow can run it and move what it says, and its
-    secrets are sealed.
+    """The config to store: every `***` is the stored secret again, Airflow can run it, and its secrets are sealed.
 
-    A secret that did not change keeps its token, also one that no key opens. Raises ValidationFailed with all that
-    stands against it.
+    What it moves is described as it has to be. A secret that did not change keeps its token, also one that no key
+    opens. Raises ValidationFailed with all that stands against it.
     """
     if config is None:
         return None

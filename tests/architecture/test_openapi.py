@@ -45,6 +45,7 @@ def test_tags_are_in_both_languages() -> None:
         "認證 Authentication",
         "資料管理 Data",
         "排程 Schedules",
+        "搬移 ETL",
         "執行 Runs",
         "稽核 Audit",
         "系統監控 Monitoring",
