@@ -2,7 +2,7 @@
 
 import sys
 
-from benchmarks import airflow, airflow_faults, airflow_link, schedules
+from benchmarks import airflow, airflow_faults, airflow_link, etl, schedules
 
 
 def run_airflow() -> None:
@@ -17,6 +17,7 @@ BENCHMARKS = {
     "airflow": run_airflow,
     "airflow-faults": airflow_faults.main,
     "airflow-link": airflow_link.main,
+    "etl": etl.main,
     "schedules": schedules.main,
 }
 
