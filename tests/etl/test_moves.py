@@ -317,13 +317,14 @@ async def test_frozen_columns_that_change_leave_the_target(
 # --- Formats ----------------------------------------------------------------------------------------------------------
 
 
-CSV = """"id","exact","t","at","tags","raw"
-1,1.10,"""客""",2026-01-01 02:00:00.000000Z,"[""x""]","AP8="
-2,,"",,,
-"""
-JSON_LINES = r"""{"id": 1, "exact": "1.10", "t": "\"客\"", "at": "2026-01-01T02:00:00+00:00", "tags": ["x"], "raw": "AP8="}
-{"id": 2, "exact": null, "t": "", "at": null, "tags": null, "raw": null}
-"""
+CSV = (
+    '"id","exact","t","at","tags","raw"\n' '1,1.10,"""客""",2026-01-01 02:00:00.000000Z,"[""x""]","AP8="\n' '2,,"",,,\n'
+)
+JSON_LINES = (
+    r'{"id": 1, "exact": "1.10", "t": "\"客\"", "at": "2026-01-01T02:00:00+00:00", "tags": ["x"], "raw": "AP8="}'
+    "\n"
+    '{"id": 2, "exact": null, "t": "", "at": null, "tags": null, "raw": null}\n'
+)
 
 
 @pytest.mark.parametrize(("format_", "content"), [("csv", CSV), ("jsonl", JSON_LINES)])
