@@ -2,7 +2,7 @@
 
 import sys
 
-from benchmarks import airflow, airflow_faults, airflow_link, login, schedules, secrets_rotation
+from benchmarks import airflow, airflow_faults, airflow_link, etl, login, schedules, secrets_rotation
 
 
 def run_airflow() -> None:
@@ -17,6 +17,7 @@ BENCHMARKS = {
     "airflow": run_airflow,
     "airflow-faults": airflow_faults.main,
     "airflow-link": airflow_link.main,
+    "etl": etl.main,
     "login": login.main,
     "schedules": schedules.main,
     "secrets": secrets_rotation.main,

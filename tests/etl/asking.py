@@ -23,6 +23,7 @@ class Kit:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.log = folder / "kit.log"
+        self._lines: list[dict[str, Any]] = []
         environment = project_environment(os.environ, folder) | {
             "PYTHONPATH": f"{PROJECT}:{ROOT}",
             # No credentials of whoever runs the tests.
@@ -67,7 +68,7 @@ class Kit:
         time.sleep(seconds)
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        return self._until("ended") == signal.SIGKILL
+        return bool(self._until("ended") == signal.SIGKILL)
 
     def stop(self) -> None:
         """End it."""

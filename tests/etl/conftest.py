@@ -1,5 +1,6 @@
 """The environment of Airflow with the kit, an S3 server, and tables to move."""
 
+import contextlib
 import os
 import subprocess
 import time
@@ -103,12 +104,11 @@ def s3(uv: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:  # no
 def _wait_for(url: str) -> None:
     deadline = time.monotonic() + 60
     while True:
-        try:
+        with contextlib.suppress(httpx.TransportError):
             httpx.get(url, trust_env=False)
             return
-        except httpx.TransportError:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 _BUCKETS = count()

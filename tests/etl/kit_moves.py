@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -20,14 +21,14 @@ from typing import Any
 import boto3
 import psycopg
 import pyarrow.parquet as pq
-
-from pyapi.etl.jobs import parse_job
 from pyapi_airflow.etl import staging
 from pyapi_airflow.etl.checks import check
 from pyapi_airflow.etl.failures import MoveFailed, Refused
 from pyapi_airflow.etl.moves import move
 from pyapi_airflow.etl.runs import Run
 from pyapi_airflow.etl.surroundings import Surroundings
+
+from pyapi.etl.jobs import parse_job
 
 LOGICAL_DATE = datetime(2026, 1, 31, 9, tzinfo=UTC)
 
@@ -141,7 +142,7 @@ def cell(value: Any) -> str:
 
 
 def compared(question: dict[str, Any]) -> dict[str, Any]:
-    """What is in the target and not in the source, and the reverse: cells of whole rows, however often each is there."""
+    """Rows of the target that the source has not, and the reverse; each as often as it is there."""
     if question["place"] is None:
         moved_rows = target_rows(question["target"], question["table"])
     else:
@@ -171,7 +172,7 @@ def watched(question: dict[str, Any]) -> dict[str, Any]:
                 continue  # replaced since it was listed
             try:
                 rows = pq.ParquetFile(BytesIO(content)).read().num_rows
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  (whatever it is, somebody has seen it)
                 wrong.append(f"{name}: {type(error).__name__}")
                 continue
             if rows not in question["sizes"]:
@@ -218,6 +219,9 @@ def main() -> None:
                 told = json.dumps({"answer": answer(question)}, default=str)
                 os.write(1, f"{told}\n".encode())
                 status = 0
+            except BaseException:  # noqa: BLE001  (this process ends here)
+                traceback.print_exc()
+                sys.stderr.flush()
             finally:
                 os._exit(status)
         os.write(1, f"{json.dumps({'pid': child})}\n".encode())

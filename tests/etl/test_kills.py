@@ -73,5 +73,5 @@ async def test_killed_and_tried_again(
         found.append((compared["rows"], compared["lost"], compared["doubled"]))
     (tmp_path / "stop").touch()
     seen = watcher.answer()
-    expected = [(ROWS + number * MORE, [], []) for number in range(1, KILLS + 1)]
+    expected: list[Any] = [(ROWS + number * MORE, [], []) for number in range(1, KILLS + 1)]
     assert (found, seen["wrong"], seen["looks"] > 3) == (expected, [], True)

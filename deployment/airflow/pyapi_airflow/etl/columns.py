@@ -22,7 +22,7 @@ def described(schema: pa.Schema) -> list[list[str]]:
 
 def changes(before: list[list[str]], now: list[list[str]]) -> list[dict[str, str]]:
     """What is different: `{"column": ..., "change": "added" | "dropped" | "type", "from": ..., "to": ...}`."""
-    old, new = dict(map(tuple, before)), dict(map(tuple, now))  # type: ignore[arg-type]
+    old, new = ({column[0]: column[1] for column in columns} for columns in (before, now))
     return [
         *({"column": name, "change": "added", "to": kind} for name, kind in new.items() if name not in old),
         *({"column": name, "change": "dropped", "from": kind} for name, kind in old.items() if name not in new),
@@ -158,11 +158,16 @@ def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
-def one_file(paths: list[Path], into: Path) -> Path:
-    """The rows of several Parquet files, whose columns may differ, in one."""
-    if len(paths) == 1:
-        return paths[0]
+def one_file(paths: list[Path], into: Path, *, is_made_by_dlt: bool) -> Path:
+    """The rows of several Parquet files, whose columns may differ, in one.
+
+    Of columns that dlt has made out of objects, its own ids are left out: they differ from one try to the next.
+    """
     schema = pa.unify_schemas([pq.read_schema(path) for path in paths], promote_options="permissive")
+    if is_made_by_dlt:
+        schema = pa.schema([item for item in schema if not item.name.startswith("_dlt_")])
+    elif len(paths) == 1:
+        return paths[0]
     with pq.ParquetWriter(into, schema, compression="zstd") as writer:
         for path in paths:
             with pq.ParquetFile(path) as file:
@@ -172,7 +177,10 @@ def one_file(paths: list[Path], into: Path) -> Path:
 
 
 def fitted(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """The batch with the columns of `schema`: those that it lacks are null. Raises ArrowInvalid where values do not fit."""
+    """The batch with the columns of `schema`: those that it lacks are null.
+
+    Raises ArrowInvalid where a value does not fit.
+    """
     arrays: list[Any] = []
     for item in schema:
         index = batch.schema.get_field_index(item.name)

@@ -39,7 +39,7 @@ def options_of(endpoint: Endpoint, *, lookup: Lookup, allowed: tuple[str, ...]) 
         raise Refused(f"PYAPI_ETL_CONN_IDS of Airflow's environment does not allow the Connection {conn_id}.")
     try:
         connection = lookup(conn_id)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  (whatever keeps it, the record names one that is not to be had)
         raise Refused(f"There is no Airflow Connection {conn_id} ({type(error).__name__}).") from None
     return options | _said_by(connection, endpoint.type)
 

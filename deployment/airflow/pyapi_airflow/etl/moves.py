@@ -5,7 +5,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -136,8 +136,8 @@ class _Move:
         if self._job.mode is Mode.MERGE:
             return None
         raise Refused(
-            f"Since the last run of `{table.name}` its source, query or cursor has changed, or it had none: rows would be"
-            " there twice, or missing. Run it once with mode full, or choose another target."
+            f"Since the last run of `{table.name}` its source, query or cursor has changed, or it had none: rows would"
+            " be there twice, or missing. Run it once with mode full, or choose another target."
         )
 
     def _check_contract(self, name: str, state: TableState, schema: pa.Schema) -> None:
@@ -156,7 +156,7 @@ class _Move:
             state = self._target.state(table.name)
             path = self._workshop.folder / f"t{at}.parquet"
             if files:
-                path = one_file(files, path)
+                path = one_file(files, path, is_made_by_dlt=plan["schema"] is None)
             elif (schema := _schema_of(plan)) is not None:
                 path = empty_file(path, schema)
             else:
@@ -220,8 +220,11 @@ def _schema_of(plan: dict[str, Any]) -> pa.Schema | None:
 
 
 def _table(values: dict[str, Any]) -> Table:
-    listed = {name: tuple(value) for name, value in values.items() if isinstance(value, list | tuple)}
-    return replace(Table(**values), **listed)
+    """What `asdict` and JSON have made lists of."""
+    kept: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list | tuple) else value for name, value in values.items()
+    }
+    return Table(**kept)
 
 
 def _address(job: Job) -> list[Any]:

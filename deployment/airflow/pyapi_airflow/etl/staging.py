@@ -53,7 +53,7 @@ class Workshop:
         if plan.get("identity") != identity:
             return None
         try:
-            files = self._normalized(len(plan["tables"]))
+            files = _normalized(self._pipeline(), len(plan["tables"]))
         except MoveFailed:
             return None
         return Package(plan["tables"], files)
@@ -77,29 +77,21 @@ class Workshop:
             )
             pipeline.normalize()
         tables = list(plan)
-        files = self._normalized(len(tables))
+        files = _normalized(pipeline, len(tables))
         written = self.folder / f"{_PLAN}.part"
         written.write_text(json.dumps({"identity": identity, "tables": tables}))
         written.replace(self.folder / _PLAN)
         return Package(tables, files)
 
-    def _normalized(self, tables: int) -> list[list[Path]]:
-        """The files of each table."""
-        pipeline = self._pipeline()
-        found: dict[str, list[Path]] = {_name(at): [] for at in range(tables)}
-        if pipeline.list_extracted_load_packages():
-            raise MoveFailed("dlt has not finished its package.")
-        for load_id in pipeline.list_normalized_load_packages():
-            for job in pipeline.get_load_package_info(load_id).jobs["new_jobs"]:
-                if job.job_file_info.table_name in found:
-                    found[job.job_file_info.table_name].append(Path(job.file_path))
-        return [sorted(files) for files in found.values()]
-
     def _pipeline(self) -> Any:
         _prepare(self._root)
         import dlt
 
-        @dlt.destination(
+        def never_called(_items: Any, _table: Any) -> None:
+            """A destination, which dlt asks for before it normalises."""
+
+        target = dlt.destination(
+            never_called,
             name="pyapi",
             batch_size=0,
             loader_file_format="parquet",
@@ -107,10 +99,19 @@ class Workshop:
             skip_dlt_columns_and_tables=True,
             max_table_nesting=0,
         )
-        def target(_items: Any, _table: Any) -> None:
-            """dlt asks for a destination before it normalises; it is never called."""
-
         return dlt.pipeline("record", pipelines_dir=str(self.folder / "dlt"), destination=target)
+
+
+def _normalized(pipeline: Any, tables: int) -> list[list[Path]]:
+    """The files of each table."""
+    found: dict[str, list[Path]] = {_name(at): [] for at in range(tables)}
+    if pipeline.list_extracted_load_packages():
+        raise MoveFailed("dlt has not finished its package.")
+    for load_id in pipeline.list_normalized_load_packages():
+        for job in pipeline.get_load_package_info(load_id).jobs["new_jobs"]:
+            if job.job_file_info.table_name in found:
+                found[job.job_file_info.table_name].append(Path(job.file_path))
+    return [sorted(files) for files in found.values()]
 
 
 def _name(at: int) -> str:
@@ -126,7 +127,7 @@ def _hints(schema: pa.Schema | None) -> Any:
 
 @contextmanager
 def _original_error() -> Iterator[None]:
-    """dlt wraps what a source raises several times, with its own words around it."""
+    """What a source has raised: dlt wraps it several times, with its own words around it."""
     try:
         yield
     except MoveFailed:

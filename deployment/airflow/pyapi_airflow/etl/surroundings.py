@@ -1,4 +1,4 @@
-"""What a run finds around it: settings, Airflow's Connections, and the promise that no other run of the record moves."""
+"""What a run finds around it: settings, Connections, and the promise that no other run of its record moves data."""
 
 import contextlib
 import os

@@ -68,11 +68,10 @@ class FileSource:
 
     def _paths(self) -> list[str]:
         system, base = self._place.files()
-        selector = pafs.FileSelector(base, recursive=True, allow_not_found=True)
-        files = [info.path for info in system.get_file_info(selector) if info.is_file]
         whole = system.get_file_info(base)
-        if whole.is_file:
-            files = [whole.path]
+        selector = pafs.FileSelector(base, recursive=True, allow_not_found=True)
+        listed = [whole] if whole.is_file else system.get_file_info(selector)
+        files = [info.path for info in listed if info.is_file]
         found = sorted(path for path in files if self._is_wanted(path[len(base) :].lstrip("/")))
         if not found:
             raise Refused(f"{self._place.describe()} has no file that fits {self._pattern or 'a known format'}.")

@@ -123,7 +123,7 @@ class PostgresSource:
                 sql.Literal(since),
                 sql.SQL(cursor.type_name),
             )
-        return statement.as_string(self._catalogue)
+        return str(statement.as_string(self._catalogue))
 
     def close(self) -> None:
         """End both connections."""
@@ -220,7 +220,7 @@ def _flat(name: sql.Identifier, type_name: str) -> sql.Composable:
 
 
 def _check_times(array: pa.Array) -> None:
-    """ADBC moves what Arrow has no value for, such as infinity, to some other time; PostgreSQL has none before 4714 BC."""
+    """ADBC makes some other time of infinity, which Arrow does not know; PostgreSQL has none before 4714 BC."""
     if pa.types.is_timestamp(array.type):
         least: Any = pc.min(array.cast(pa.int64())).as_py()
         earliest = -210_866_803_200_000_000

@@ -116,7 +116,7 @@ def _paginator(paging: Mapping[str, Any] | None) -> Any:
     match paging["type"]:
         case "page":
             return paginators.PageNumberPaginator(
-                base_page=int(paging.get("first") if paging.get("first") is not None else 1),
+                base_page=1 if paging.get("first") is None else int(paging["first"]),
                 page_param=param or "page",
                 total_path=None,
                 stop_after_empty_page=True,

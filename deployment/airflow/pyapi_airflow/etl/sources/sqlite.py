@@ -41,7 +41,8 @@ class SqliteSource:
             return [self._found(self._job.defaults, f"(\n{self._query.strip().rstrip(';')}\n) AS query", {})]
         with telling(f"Looking at {self._path}", sqlite3.Error):
             listed = self._connection.execute(
-                "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite!_%' ESCAPE '!' ORDER BY name"
+                "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite!_%' ESCAPE '!'"
+                " ORDER BY name"
             ).fetchall()
         there = [str(name) for (name,) in listed]
         wanted: tuple[Table, ...] = self._job.tables or tuple(replace(self._job.defaults, name=name) for name in there)

@@ -12,7 +12,8 @@ from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from pyapi.etl.kinds import Mode
-from pyapi_airflow.etl.failures import MoveFailed, telling
+from pyapi_airflow.etl import columns
+from pyapi_airflow.etl.failures import MoveFailed, Refused, telling
 from pyapi_airflow.etl.places import S3Place, allowed_path
 from pyapi_airflow.etl.runs import Run
 from pyapi_airflow.etl.states import Done, TableState
@@ -51,9 +52,14 @@ class DeltaTarget:
         name = staged.table.name
         if self.state(name).number != before.number:
             raise MoveFailed(f"Another run has written `{name}` meanwhile.")
+        if staged.mode is not Mode.FULL:
+            _check_types(before, staged)
         after = before.then(done, replaces=staged.starts_anew, **changes)
         properties = CommitProperties(custom_metadata={self._key: after.to_json()})
-        with telling(f"Writing {self._address(name)}", DeltaError, OSError), pq.ParquetFile(staged.path) as file:
+        with (
+            telling(f"Writing {self._address(name)}", DeltaError, OSError, ValueError),
+            pq.ParquetFile(staged.path) as file,
+        ):
             rows = pa.RecordBatchReader.from_batches(staged.schema, file.iter_batches())
             there = self._table(name)
             merges = staged.mode in {Mode.MERGE, Mode.INCREMENTAL} and bool(staged.table.primary_key)
@@ -112,6 +118,18 @@ class DeltaTarget:
 
     def _address(self, table: str) -> str:
         return f"{self._url}/{quote(table, safe=' ')}"
+
+
+def _check_types(before: TableState, staged: Staged) -> None:
+    changed = [
+        item["column"]
+        for item in columns.changes(before.schema, columns.described(staged.schema))
+        if item["change"] == "type"
+    ]
+    if before.schema and changed:
+        raise Refused(
+            f"Delta keeps the types of columns, and {', '.join(changed)} has another one: run it with mode full."
+        )
 
 
 def _storage(options: Mapping[str, Any]) -> dict[str, str]:

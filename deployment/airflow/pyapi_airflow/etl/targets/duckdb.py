@@ -44,8 +44,7 @@ class DuckdbTarget:
             connection = self._connection
             connection.execute("BEGIN")
             try:
-                if self.state(name).number != before.number:
-                    raise MoveFailed(f"Another run has written `{name}` meanwhile.")
+                self._check(name, before)
                 self._write(staged)
                 connection.execute(
                     f"INSERT OR REPLACE INTO {self._name(_STATE)} VALUES (?, ?, ?)",
@@ -56,6 +55,10 @@ class DuckdbTarget:
                 connection.execute("ROLLBACK")
                 raise
         return staged.path.stat().st_size
+
+    def _check(self, name: str, before: TableState) -> None:
+        if self.state(name).number != before.number:
+            raise MoveFailed(f"Another run has written `{name}` meanwhile.")
 
     def check(self) -> None:
         """Open the file as one who writes; one that was not there goes again."""
@@ -95,12 +98,12 @@ class DuckdbTarget:
                 connection.execute(f"ALTER TABLE {table} ADD COLUMN {_quoted(name)} {kind}")
             elif there[name] != kind:
                 connection.execute(f"ALTER TABLE {table} ALTER COLUMN {_quoted(name)} TYPE {kind}")
-        rows = f"SELECT * FROM {incoming}"  # noqa: S608  (a path of ours)
+        rows = f"SELECT * FROM {incoming}"
         if staged.mode in {Mode.MERGE, Mode.INCREMENTAL} and staged.table.primary_key:
             key = ", ".join(map(_quoted, staged.table.primary_key))
-            connection.execute(f"DELETE FROM {table} WHERE ({key}) IN (SELECT ({key}) FROM {incoming})")  # noqa: S608
+            connection.execute(f"DELETE FROM {table} WHERE ({key}) IN (SELECT ({key}) FROM {incoming})")
             order = _quoted(staged.table.cursor or staged.table.primary_key[0])
-            rows = f"SELECT DISTINCT ON ({key}) * FROM {incoming} ORDER BY {key}, {order} DESC"  # noqa: S608
+            rows = f"SELECT DISTINCT ON ({key}) * FROM {incoming} ORDER BY {key}, {order} DESC"
         connection.execute(f"INSERT INTO {table} BY NAME {rows}")
 
     def _name(self, table: str) -> str:

@@ -80,7 +80,7 @@ class FileTarget:
         """Nothing stays open."""
 
     def _finish(self, table: str, before: TableState, after: TableState) -> None:
-        """What the new file stands for goes after it has come: a reader finds some rows twice rather than not at all."""
+        """What the new file replaces goes after it: a reader may find rows twice, but never misses any."""
         if after.forgotten == before.forgotten:
             for path in sorted(before.files - after.files):
                 self._place.delete(path)
