@@ -30,7 +30,7 @@ def function_name(method: str, path: str) -> str:
     served = (
         getattr(route.endpoint, "__name__", "")
         for route in iter_route_contexts(APP.routes)
-        if route.path == path and method.upper() in (route.methods or ())
+        if route.path_format == path and method.upper() in (route.methods or ())
     )
     return next(served)
 

@@ -165,3 +165,15 @@ async def test_what_may_not_be_meant(validated: Any, config: Any, pointers: list
 async def test_nothing_is_stored(validated: Any, connection: AsyncConnection) -> None:
     await validated(JOB)
     assert await count_records(connection) == 0
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "OPTIONS"])
+async def test_it_is_no_record(client: httpx.AsyncClient, method: str) -> None:
+    answer = await client.request(method, VALIDATE)
+    assert_problem(answer, 405, "method_not_allowed")
+    assert answer.headers["allow"] == "POST"
+
+
+@pytest.mark.parametrize("rest", ["x", "validated", "0", "-1"])
+async def test_what_else_is_no_id_is_said_to_be_none(client: httpx.AsyncClient, rest: str) -> None:
+    assert_problem(await client.get(f"/api/data/{rest}"), 422, "validation_failed")
