@@ -108,28 +108,34 @@ def _kill_loop(
 
     stop = folder / f"{name}.stop"
     rows = asyncio.run(_value(url, "SELECT count(*) FROM orders"))
-    sizes = [more, *(rows + number * more for number in range(KILLS + 1))]
+    sizes = [more, *(rows + number * more for number in range(10 * KILLS))]
     watcher.begin({"until": str(stop), "place": seen, "sizes": sizes})
     started = time.monotonic()
     kit.ask(**question("run-0"))
     longest = time.monotonic() - started
-    killed = resumed = lost = doubled = 0
-    for number, moment in enumerate(moments(seed=len(name), count=KILLS, longest=longest), start=1):
+    killed = resumed = lost = doubled = tries = 0
+    chance = iter(moments(seed=len(name), count=10 * KILLS, longest=1.0))
+    while killed < KILLS:
+        tries += 1
         add = (
             "INSERT INTO orders SELECT m + i, 1, 1, 1, 'n', NULL, true, u + i * interval '1 s', day, extra FROM orders,"
             " (SELECT max(id) AS m, max(updated_at) AS u FROM orders) AS top,"
             f" generate_series(1, {more}) i WHERE id = 1"
         )
         asyncio.run(_sql(url, add))
-        killed += kit.killed_after(question(f"run-{number}"), moment)
-        resumed += kit.ask(**question(f"run-{number}"))["resumed"]
+        killed += kit.killed_after(question(f"run-{tries}"), next(chance) * longest)
+        started = time.monotonic()
+        again = kit.ask(**question(f"run-{tries}"))
+        if not again["resumed"]:
+            longest = time.monotonic() - started
+        resumed += again["resumed"]
         compared = kit.ask(url=url, query="SELECT * FROM orders", place=seen, table="orders")
         lost += len(compared["lost"])
         doubled += len(compared["doubled"])
     stop.touch()
     looks = watcher.answer()
     return (
-        f"{killed} of {KILLS} killed, {resumed} tries went on from what was read; {lost} rows lost, {doubled} doubled;"
+        f"{killed} of {tries} killed, {resumed} tries went on from what was read; {lost} rows lost, {doubled} doubled;"
         f" {looks['looks']} looks saw {len(looks['wrong'])} files that were not whole"
     )
 

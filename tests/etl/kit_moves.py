@@ -26,7 +26,8 @@ from pyapi_airflow.etl.checks import check
 from pyapi_airflow.etl.failures import MoveFailed, Refused
 from pyapi_airflow.etl.moves import move
 from pyapi_airflow.etl.runs import Run
-from pyapi_airflow.etl.surroundings import Surroundings
+from pyapi_airflow.etl.surroundings import Surroundings, alone_on
+from pyapi_airflow.settings import KitSettings
 
 from pyapi.etl.jobs import parse_job
 
@@ -191,10 +192,28 @@ def seen(question: dict[str, Any]) -> Any:
     return {"rows": [{name: cell(value) for name, value in row.items()} for row in rows], "types": types}
 
 
+def locked(question: dict[str, Any]) -> list[Any]:
+    """Whether another run is kept out, and what is said when the connection that does so is gone."""
+    settings = KitSettings(database_url=question["lock"])
+    with psycopg.connect(question["lock"], autocommit=True) as other, alone_on(settings, 7) as still_alone:
+        still_alone()
+        held = other.execute(
+            "SELECT count(*), min(objid) FROM pg_locks"
+            " WHERE locktype = 'advisory' AND granted AND pid <> pg_backend_pid()"
+        ).fetchone()
+        other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pyapi-etl'")
+        try:
+            still_alone()
+        except MoveFailed as error:
+            return [*(held or ()), str(error)]
+    return []
+
+
 ANSWERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "config": moved,
     "query": compared,
     "until": watched,
+    "lock": locked,
     "put": put,
     "table": seen,
     "list": lambda question: sorted(files_of(question["list"])),

@@ -105,6 +105,13 @@ async def test_one_bad_table_leaves_the_others_of_the_target(
     assert kit.ask(table="orders", place={"folder": str(folder)}) == before
 
 
+async def test_a_run_that_may_not_be_alone_any_more_says_so(
+    source: asyncpg.Connection, kit: Kit, source_url: str
+) -> None:
+    told = "The connection to PyAPI's database was lost: another run may have begun meanwhile."
+    assert kit.ask(lock=source_url) == [1, 7, told]
+
+
 # --- Places of the worker ---------------------------------------------------------------------------------------------
 
 

@@ -61,6 +61,8 @@ class Workshop:
     def clear(self) -> None:
         """Take away what earlier runs have left: they will not come again while this one runs."""
         shutil.rmtree(self._owner, ignore_errors=True)
+        # Rows wait here in plain Parquet: they are for this account only.
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder.mkdir(parents=True)
 
     def bring_in(self, readings: list[Incoming], plan: Iterable[dict[str, Any]], identity: str) -> Package:
@@ -144,7 +146,8 @@ def _original_error() -> Iterator[None]:
 def _prepare(root: Path) -> None:
     """Tell dlt, before its first import, to ask nobody and to keep what it writes below `root`."""
     home = root / ".dlt"
-    home.mkdir(parents=True, exist_ok=True)
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    home.mkdir(exist_ok=True)
     os.environ.update(_settings(str(home)))
 
 

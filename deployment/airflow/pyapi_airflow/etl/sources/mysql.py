@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pymysql
 from pymysql.constants import FIELD_TYPE, FLAG
+from pymysql.converters import conversions
 from pymysql.cursors import SSCursor
 
 from pyapi.etl.jobs import Job, Table
@@ -34,6 +35,8 @@ _TYPES: Mapping[int, pa.DataType] = {
     FIELD_TYPE.TIMESTAMP: pa.timestamp("us", tz="UTC"),
     FIELD_TYPE.BIT: pa.binary(),
 }
+# A TIME may be negative, or last for weeks: as text it stays what it is.
+_CONVERSIONS = {**conversions, FIELD_TYPE.TIME: str}
 _BINARY = 63
 _TEXTS = frozenset(
     {
@@ -75,16 +78,14 @@ class MysqlSource:
             kind = found.schema.field(found.table.cursor).type
             # Arrow compares texts by their bytes, so MySQL has to.
             column = f"{'BINARY ' if pa.types.is_string(kind) else ''}{_quoted(found.table.cursor)}"
-            statement += f" WHERE {column} {'>=' if found.table.primary_key else '>'} %s"
+            # Without parameters pymysql leaves the percent signs of a query alone.
+            statement = statement.replace("%", "%%") + f" WHERE {column} {'>=' if found.table.primary_key else '>'} %s"
             parameters.append(plain_cursor(since.removesuffix("Z"), kind))
-        # Without parameters pymysql leaves the percent signs of a query alone.
         with (
             telling(f"Reading `{found.table.name}` of {self._server}", pymysql.Error, OSError),
             self._connection.cursor(SSCursor) as cursor,
         ):
-            cursor.execute(
-                statement.replace("%", "%%").replace("%%s", "%s") if parameters else statement, parameters or None
-            )
+            cursor.execute(statement, parameters or None)
             while rows := cursor.fetchmany(self._job.batch_size):
                 yield as_batch(rows, found.schema, found.table.name)
 
@@ -105,6 +106,7 @@ class MysqlSource:
                 password=self._options.get("password") or "",
                 database=self._options.get("database"),
                 charset="utf8mb4",
+                conv=_CONVERSIONS,
                 connect_timeout=10,
                 read_timeout=3_600,
                 local_infile=False,
