@@ -248,3 +248,10 @@ async def test_a_masked_secret_is_judged_as_what_it_hides(client: httpx.AsyncCli
     config = record["config"] | {"source": "postgresql://user:***@host:5432/other"}
     answer = await client.put(f"/api/data/{record['id']}", json={"config": config}, headers=owner.headers)
     assert (answer.status_code, answer.json()["config"]["source"]) == (200, "postgresql://user:***@host:5432/other")
+
+
+async def test_one_mistake_is_told_once(client: httpx.AsyncClient, owner: Account) -> None:
+    """A mask that hides nothing, in a URL of a type that nobody knows."""
+    config = JOB | {"source": "db2://etl:***@host/db"}
+    answer = await client.post("/api/data/", json={"name": "x", "config": config}, headers=owner.headers)
+    assert_refused(answer, ["/source"], "***")
