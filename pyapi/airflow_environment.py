@@ -21,7 +21,10 @@ NOT_INHERITED: Final = (
     *("VIRTUAL_ENV", "PYTHON", "UV_PROJECT", "UV_PYTHON", "AIRFLOW", "COV", "PYAPI"),
     *("DATABASE_URL", "SECRET_KEY"),  # PyAPI's own: who has the key can sign in as anybody
 )
-KIT_VARIABLES: Final = ("PYAPI_FERNET_KEYS", "PYAPI_TASK_PREFIXES", "PYAPI_SHARD_SIZE", "PYAPI_PATIENCE_SECONDS")
+KIT_VARIABLES: Final = (
+    *("PYAPI_FERNET_KEYS", "PYAPI_TASK_PREFIXES", "PYAPI_SHARD_SIZE", "PYAPI_PATIENCE_SECONDS"),
+    *("PYAPI_ETL_DIR", "PYAPI_ETL_LOCAL_DIRS", "PYAPI_ETL_CONN_IDS"),
+)
 BUNDLE: Final = {
     "name": "pyapi",
     "classpath": "pyapi_airflow.bundle.PyapiDagBundle",

@@ -1,11 +1,17 @@
 """What PyAPI and the reader kit agree on about the DAG of a record; the kit's wheel takes this file in."""
 
 import re
-from typing import Final
+from typing import Any, Final
 
 TAG: Final = "pyapi"
 INVALID_TAG: Final = "pyapi-invalid"
 """Of a DAG without schedule, because the record cannot be read as a rule."""
+
+RESERVED_CONF: Final = "pyapi"
+"""The key in the `conf` of a run with which PyAPI tells the reader kit what it wants."""
+
+CHECK_CONF: Final[dict[str, Any]] = {RESERVED_CONF: {"check": True}}
+"""Of a run that looks whether a record could move what it says, and does nothing."""
 
 _LAST = 2**31 - 1
 """The last id and revision that the database can hold; only a DAG of somebody else says more."""
@@ -36,3 +42,9 @@ def revision_in(description: str | None) -> int | None:
     """The revision that `describe_dag` has written down."""
     found = _REVISION.search(description or "")
     return int(found[1]) if found and int(found[1]) <= _LAST else None
+
+
+def only_looks(conf: object) -> bool:
+    """Whether the run with this `conf` moves nothing: see CHECK_CONF."""
+    asked = conf.get(RESERVED_CONF) if isinstance(conf, dict) else None
+    return isinstance(asked, dict) and asked.get("check") is True

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import httpx
 
-from pyapi.dag_conventions import TAG, dag_id_of, describe_dag
+from pyapi.dag_conventions import TAG, dag_id_of, describe_dag, only_looks
 from pyapi.gateways.account import PasswordAccount
 from pyapi.gateways.airflow import Airflow
 from pyapi.gateways.connection import HttpConnection
@@ -58,6 +58,11 @@ class FakeAirflow:
             part: {"status": "healthy"} for part in ("metadatabase", "scheduler", "triggerer", "dag_processor")
         }
     )
+
+    returned: dict[tuple[str, str], Any] = field(default_factory=dict)
+    """What the task of a run has left, by DAG and run."""
+    found: Any = field(default_factory=lambda: {"version": 1, "ok": True, "problems": [], "tables": []})
+    """What a run finds that only looks, which ends at once; None for one that does not end."""
 
     requests: list[httpx.Request] = field(default_factory=list)
     signed_in: int = 0
@@ -282,6 +287,9 @@ class FakeAirflow:
             return httpx.Response(409, json={"detail": "exists"})
         waiting = {"state": "queued", "start_date": None, "end_date": None, "duration": None}
         given = {"conf": body["conf"], "note": body["note"], "logical_date": body["logical_date"]}
+        if only_looks(body["conf"]) and self.found is not None:
+            self.returned[dag_id, body["dag_run_id"]] = self.found
+            waiting = {}
         return self._say(self.add_run(dag_id, body["dag_run_id"], **waiting, **given))
 
     def _get_run(self, request: httpx.Request, dag_id: str, run_id: str) -> httpx.Response:
@@ -303,6 +311,12 @@ class FakeAirflow:
     def _tries(self, request: httpx.Request, dag_id: str, run_id: str, task_id: str) -> httpx.Response:
         found = self.tries.get((dag_id, _unquoted(run_id)), [])
         return self._say({"task_instances": found[::-1], "total_entries": len(found)})
+
+    def _xcom(self, request: httpx.Request, dag_id: str, run_id: str, task_id: str, key: str) -> httpx.Response:
+        found = (dag_id, _unquoted(run_id))
+        if (task_id, key) != ("run", "return_value") or found not in self.returned:
+            return _nothing()
+        return self._say({"key": key, "task_id": task_id, "map_index": -1, "value": self.returned[found]})
 
     def _log(self, request: httpx.Request, dag_id: str, run_id: str, task_id: str, number: str) -> httpx.Response:
         found = self.logs.get((dag_id, _unquoted(run_id), task_id, int(number)))
@@ -376,6 +390,7 @@ _ROUTES: dict[str, Callable[..., httpx.Response]] = {
     "GET dags/*/dagRuns/*/taskInstances": FakeAirflow._tasks,
     "GET dags/*/dagRuns/*/taskInstances/*/tries": FakeAirflow._tries,
     "GET dags/*/dagRuns/*/taskInstances/*/logs/*": FakeAirflow._log,
+    "GET dags/*/dagRuns/*/taskInstances/*/xcomEntries/*": FakeAirflow._xcom,
     "GET backfills": FakeAirflow._list_backfills,
     "POST backfills": FakeAirflow._backfill,
     "POST backfills/dry_run": FakeAirflow._try_backfill,

@@ -15,7 +15,8 @@ import pyapi.db.airflow_models
 import pyapi.db.attempt_models
 import pyapi.db.audit_models
 import pyapi.db.auth_models
-import pyapi.db.models  # noqa: F401 - registers the tables on Base.metadata
+import pyapi.db.models
+import pyapi.db.run_result_models  # noqa: F401 - registers the tables on Base.metadata
 from pyapi.db.engine import create_engine, explain
 from pyapi.db.meta import TABLE_PREFIX, VERSION_TABLE, Base
 from pyapi.exceptions import ConfigurationError, SchemaOutOfDate

@@ -4,12 +4,13 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import false, func, select, text
+from sqlalchemy import Float, cast, false, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from pyapi.db.airflow_models import AirflowDag
 from pyapi.db.audience import Audience
 from pyapi.db.models import DataRecord, DataRevision
+from pyapi.db.run_result_models import MOST_KEPT, RunResult
 
 
 class RunnableRow(NamedTuple):
@@ -25,6 +26,18 @@ class RunnableRow(NamedTuple):
     """Airflow was seen to have this revision; false says nothing."""
     is_writable: bool
     """The audience may start and end its runs."""
+
+
+class ResultRow(NamedTuple):
+    """A run that has ended, in numbers; those that nobody knows are None."""
+
+    run_id: str
+    run_type: str
+    state: str
+    started: datetime
+    seconds: float | None
+    rows: int | None
+    bytes: int | None
 
 
 _REVISIONS_AT = text("""
@@ -80,3 +93,24 @@ class RunDAO:
             )
             found += await self._session.scalars(statement)
         return found
+
+    async def results(self, record_id: int) -> list[ResultRow]:
+        """The newest runs of a record that have ended, newest first."""
+        seconds = func.extract("epoch", RunResult.ended_at - RunResult.began_at)
+        columns = [
+            RunResult.run_id,
+            RunResult.run_type,
+            RunResult.state,
+            RunResult.began_at,
+            cast(seconds, Float),
+            RunResult.rows,
+            RunResult.bytes,
+        ]
+        statement = (
+            select(*columns)
+            .join_from(RunResult, DataRecord, DataRecord.id == RunResult.record_id)
+            .where(RunResult.record_id == record_id, self._audience.sees())
+            .order_by(RunResult.began_at.desc(), RunResult.run_id.desc())
+            .limit(MOST_KEPT)
+        )
+        return [ResultRow._make(row) for row in await self._session.execute(statement)]

@@ -23,6 +23,9 @@ from pyapi.gateways.answers import (
     DagPage,
     FileProblem,
     Health,
+    Looked,
+    Moved,
+    ReturnedValue,
     Run,
     RunPage,
     TaskTry,
@@ -33,6 +36,9 @@ PAGE_SIZE: Final = 100
 """More than that Airflow never answers at once."""
 
 ALL_RUNS: Final = "~"
+RESULT_TASK: Final = "run"
+"""The only task of a record; the reader kit names it."""
+
 _LOG_LINES: Final = "application/x-ndjson"
 
 LONGEST_LINE: Final = 100_000
@@ -203,6 +209,12 @@ class Airflow:
         found = await self._ask_for(path)
         tries = [] if found is None else _read_each(TaskTry, found, "task_instances")
         return sorted(tries, key=lambda item: item.try_number)
+
+    async def result(self, record_id: int, run_id: str) -> Moved | Looked | None:
+        """What a run has told; None for one that has told nothing, or something else than the reader kit does."""
+        path = f"{_run_path(record_id, run_id)}/taskInstances/{RESULT_TASK}/xcomEntries/return_value"
+        found = await self._ask_for(path)
+        return None if found is None else _read(ReturnedValue, found).told()
 
     @asynccontextmanager
     async def log_lines(

@@ -1,10 +1,12 @@
 """What Airflow answers, as far as PyAPI needs it: frozen values, read from the JSON of its REST API."""
 
+import json
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import AliasPath, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AliasPath, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from pyapi.dag_conventions import INVALID_TAG, record_id_of, revision_in
 
@@ -17,6 +19,7 @@ def _names(tags: list[Mapping[str, Any]]) -> list[Any]:
     return [tag.get("name") for tag in tags]
 
 
+Count = Annotated[int, Field(ge=0, lt=2**63)]
 RecordId = Annotated[int | None, BeforeValidator(record_id_of)]
 Revision = Annotated[int | None, BeforeValidator(revision_in)]
 Version = Annotated[int | None, BeforeValidator(_number_in)]
@@ -89,6 +92,74 @@ class RunPage(Answer):
 
     runs: list[Run] = Field(validation_alias="dag_runs")
     next_cursor: str | None = None
+
+
+class SchemaChange(Answer):
+    """How a column differs from the run before: `added`, `dropped`, or another `type`."""
+
+    column: str
+    change: str
+    before: str | None = Field(None, validation_alias="from")
+    after: str | None = Field(None, validation_alias="to")
+
+
+class MovedTable(Answer):
+    """One table of a run; `watermark` is the greatest cursor so far."""
+
+    table: str
+    rows: Count
+    bytes: Count
+    watermark: str | None = None
+    schema_changes: list[SchemaChange] = []
+
+
+class Moved(Answer):
+    """What a run has moved."""
+
+    mode: str
+    rows: Count
+    bytes: Count
+    seconds: float
+    resumed: bool = False
+    tables: list[MovedTable]
+
+
+class FoundProblem(Answer):
+    """What stands in the way of a run; `place` is `source` or `target`."""
+
+    place: str
+    detail: str
+
+
+class FoundTable(Answer):
+    """A table that a run would read; `columns` is None when only reading tells."""
+
+    table: str
+    columns: int | None
+
+
+class Looked(Answer):
+    """What a run has found that only looked."""
+
+    ok: bool
+    problems: list[FoundProblem]
+    tables: list[FoundTable]
+
+
+class ReturnedValue(Answer):
+    """What a task has left behind: JSON, or JSON text, depending on who wrote it."""
+
+    value: Any
+
+    def told(self) -> Moved | Looked | None:
+        """The result of the reader kit; None for what somebody else has left."""
+        found = self.value
+        with suppress(ValueError, RecursionError):
+            found = json.loads(found) if isinstance(found, str) else found
+        for kind in (Moved, Looked):
+            with suppress(ValidationError):
+                return kind.model_validate(found)
+        return None
 
 
 class TaskTry(Answer):

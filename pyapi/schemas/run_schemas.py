@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from pyapi.schemas.etl_schemas import CheckResult, RunResult
 from pyapi.schemas.fields import Config, RequestBody, Skip, UtcTime
 
 MOST_RUNS_OF_PAGE = 100
@@ -123,9 +124,12 @@ class TaskRead(BaseModel):
 
 
 class RunDetail(RunRead):
-    """A run with its tasks."""
+    """A run with its tasks, and what it has told."""
 
     tasks: Sequence[TaskRead]
+    result: RunResult | CheckResult | None = Field(
+        description="What it has moved; of a check, what it has found; null for a run that has told nothing."
+    )
 
 
 class ReprocessBehavior(StrEnum):

@@ -13,6 +13,7 @@ from pyapi.db.airflow_dao import LONGEST_REASON, AirflowSeenDAO, SeenDag, SeenRu
 from pyapi.exceptions import AirflowUnavailable, DatabaseUnavailable, ServiceUnavailable
 from pyapi.gateways.airflow import PAGE_SIZE, Airflow, RunFilter
 from pyapi.gateways.answers import Dag, FileProblem, Run
+from pyapi.services.result_keeper import ResultKeeper
 from pyapi.services.schedule_service import Clock, utc_now
 from pyapi.utils.credentials import mask_text
 
@@ -45,12 +46,14 @@ class AirflowObserver:
         self,
         airflow: Airflow,
         seen: Callable[[], AbstractAsyncContextManager[AirflowSeenDAO]],
+        results: ResultKeeper | None = None,
         *,
         clock: Clock = utc_now,
     ) -> None:
-        """`seen` opens a transaction of its own."""
+        """`seen` opens a transaction of its own. Without `results` nobody wants to know what runs have moved."""
         self._airflow = airflow
         self._seen = seen
+        self._results = results
         self._clock = clock
         self._health_at = self._runs_at = self._sweep_at = 0.0
         self._runs_cursor = ""
@@ -86,6 +89,8 @@ class AirflowObserver:
         await self._look_at_changing()
         if now >= self._runs_at:
             await self.look_at_runs()
+            if self._results is not None:
+                await self._results.ask()
             self._runs_at = now + RUNS_SECONDS
         if time.monotonic() >= self._sweep_at:
             await self._sweep()
@@ -150,6 +155,8 @@ class AirflowObserver:
             async with self._seen() as seen:
                 # Twice not found is gone: while pages were read one after the other, a DAG may have moved between two.
                 await seen.keep_only(found | self._found_before)
+            if self._results is not None:
+                await self._results.forget()
         self._found_before = found
         return len(found)
 
@@ -169,6 +176,8 @@ class AirflowObserver:
             )
             async with self._seen() as seen:
                 await seen.keep_runs(newest_of_each(page.runs))
+            if self._results is not None:
+                await self._results.note(page.runs)
             self._runs_cursor = page.next_cursor or ""
             if not self._runs_cursor:
                 assert self._runs_pass is not None

@@ -43,6 +43,7 @@ from pyapi.services.schedule_service import (
     utc_now,
 )
 from pyapi.services.stored_config import storable_config
+from pyapi.services.stored_job import stored_job_errors
 from pyapi.utils.changes import Change
 from pyapi.utils.masking import mask_secrets
 from pyapi.utils.sealing import Sealer
@@ -209,12 +210,22 @@ class DataService:
         if "config" in changes:
             changes["config"] = storable_config(changes["config"], stored=row.config, sealer=self._sealer)
         elif status == RecordStatus.ACTIVE != row.status:
-            _require_rule(row.config, "/body/status", "The stored config cannot be scheduled; {pointer}: {detail}")
+            self._require_runnable(row.config)
         if {"config", "status"} & changes.keys():
             config = changes.get("config", row.config)
             same = timing_of(status, config) == timing_of(row.status, row.config)
             changes |= self._derived(status, config, since=row.scheduled_since if same else self._now)
         return changes
+
+    def _require_runnable(self, config: Any) -> None:
+        """A config that was written past the API may be one that Airflow cannot run. Raises ValidationFailed."""
+        _, wrong = parse_rule(config)
+        doing = "scheduled"
+        if not wrong:
+            wrong, doing = stored_job_errors(config, self._sealer), "run"
+        for error in wrong[:1]:
+            text = f"The stored config cannot be {doing}; {error.pointer}: {error.detail}"
+            raise ValidationFailed([FieldError(text, "/body/status")])
 
     def _differences(self, before: RecordRow | None, after: RecordRow) -> Iterator[Change]:
         old = before._asdict() if before is not None else None
@@ -261,13 +272,6 @@ def _shown_schedule(config: Any) -> Any:
     if isinstance(schedule, bool) or not isinstance(schedule, str | int | float):
         return None
     return mask_secrets(schedule)
-
-
-def _require_rule(config: Any, pointer: str, detail: str) -> None:
-    _, wrong = parse_rule(config)
-    if wrong:
-        error = wrong[0]
-        raise ValidationFailed([FieldError(detail.format(pointer=error.pointer, detail=error.detail), pointer)])
 
 
 def _order(order_by: str) -> list[OrderKey]:

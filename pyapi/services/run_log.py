@@ -56,6 +56,10 @@ class LogMasker:
         except AirflowUnavailable:
             yield {"event": CUT_OFF}
 
+    def hide(self, text: str) -> str:
+        """The same text, masked; what cannot be hidden is not shown."""
+        return self._refusal or str(self._hide_known(mask_secrets(text)))
+
     def mask(self, entry: dict[str, Any]) -> dict[str, Any]:
         """The same entry, masked."""
         found: Any = self._hide_known(mask_secrets(entry))

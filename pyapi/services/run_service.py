@@ -8,6 +8,7 @@ from typing import Any, Final, NoReturn
 
 import httpx
 
+from pyapi.dag_conventions import RESERVED_CONF
 from pyapi.db.run_dao import RunDAO
 from pyapi.exceptions import (
     AirflowNotReady,
@@ -21,6 +22,7 @@ from pyapi.exceptions import (
 )
 from pyapi.gateways.airflow import Airflow, Refused, RunFilter
 from pyapi.gateways.answers import Run, TaskTry
+from pyapi.schemas.etl_schemas import DataStats
 from pyapi.schemas.run_schemas import (
     RecordRun,
     RecordRunList,
@@ -36,6 +38,7 @@ from pyapi.schemas.run_schemas import (
 from pyapi.services.audit_trail import AuditTrail, Target
 from pyapi.services.auth_service import Caller
 from pyapi.services.run_log import LogMasker
+from pyapi.services.run_results import RunResults
 from pyapi.services.runnable_records import RunnableRecords
 from pyapi.services.schedule_service import Clock, utc_now
 from pyapi.utils.masking import mask_secrets
@@ -67,6 +70,7 @@ class RunService:
         self._sealer = sealer
         self._clock = clock
         self._records = RunnableRecords(airflow, runs, clock=clock)
+        self._results = RunResults(airflow, runs, self._records, sealer=sealer)
 
     async def page(self, record_id: int, params: RunListParams) -> RunList:
         """Runs of a record. Raises NotFound, ValidationFailed."""
@@ -103,17 +107,24 @@ class RunService:
         return [(run, record_id) for run, record_id in owned if record_id in names], names
 
     async def get(self, record_id: int, run_id: str) -> RunDetail:
-        """One run, with its tasks and all their tries. Raises NotFound."""
+        """One run, with its tasks and all their tries, and what it has told. Raises NotFound."""
         await self._records.get(record_id)
         run = _found(await self._airflow.run(record_id, run_id))
-        tasks = [await self._task(record_id, run_id, task) for task in await self._airflow.tasks(record_id, run_id)]
-        return RunDetail.model_construct(**dict(await self._read(run)), tasks=tasks)
+        newest = await self._airflow.tasks(record_id, run_id)
+        tasks = [await self._task(record_id, run_id, task) for task in newest]
+        result = await self._results.of(record_id, run, newest)
+        return RunDetail.model_construct(**dict(await self._read(run)), tasks=tasks, result=result)
+
+    async def stats(self, record_id: int) -> DataStats:
+        """The newest runs of a record that have ended, in numbers. Raises NotFound."""
+        return await self._results.stats(record_id)
 
     async def start(self, record_id: int, request: RunStart, *, key: str | None) -> tuple[RunRead, bool]:
         """Start a run; the same `key` starts it once, and answers it ever after. Beside it, whether it is new.
 
         Raises NotFound, PermissionDenied, RecordNotActive, AirflowNotReady, ValidationFailed.
         """
+        _refuse_reserved(request)
         run_id = self._run_id(record_id, key)
         try:
             await self._records.ready(record_id)
@@ -242,6 +253,12 @@ def _same(run: Run, request: RunStart) -> Run:
         text = "This key has started a run with another conf or note."
         raise ValidationFailed([FieldError(text, "/header/Idempotency-Key")])
     return run
+
+
+def _refuse_reserved(request: RunStart) -> None:
+    if RESERVED_CONF in (request.conf or {}):
+        text = "PyAPI keeps this key for itself; a check is POST /api/data/{data_id}/check."
+        raise ValidationFailed([FieldError(text, f"/body/conf/{RESERVED_CONF}")])
 
 
 def _refuse_cursor() -> NoReturn:

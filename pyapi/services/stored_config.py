@@ -6,6 +6,7 @@ from typing import Any
 from pyapi.exceptions import FieldError, ValidationFailed
 from pyapi.schedules.rules import RULE_KEYS, parse_rule
 from pyapi.services.schedule_service import at_pointer
+from pyapi.services.stored_job import job_errors
 from pyapi.utils.credentials import credentials_in
 from pyapi.utils.masking import JSON, mask_secrets
 from pyapi.utils.pointers import escape
@@ -26,8 +27,8 @@ _MOST_ERRORS = 32
 def storable_config(config: dict[str, Any] | None, *, stored: Any, sealer: Sealer) -> dict[str, Any] | None:
     """The config to store: every `***` is the stored secret again, Airflow can run it, and its secrets are sealed.
 
-    A secret that did not change keeps its token, also one that no key opens. Raises ValidationFailed with all that
-    stands against it.
+    What it moves is described as it has to be. A secret that did not change keeps its token, also one that no key
+    opens. Raises ValidationFailed with all that stands against it.
     """
     if config is None:
         return None
@@ -36,6 +37,9 @@ def storable_config(config: dict[str, Any] | None, *, stored: Any, sealer: Seale
     assert isinstance(restored, dict)
     _, wrong = parse_rule(config)
     errors = [*_foreign_tokens(config), *errors, *wrong, *_shown_secrets(restored), *_too_many(restored, sealer)]
+    # A '***' that nothing stands behind is no password, host or table that could be judged.
+    told = {error.pointer for error in errors}
+    errors += [error for error in job_errors(restored) if error.pointer not in told]
     if errors:
         raise ValidationFailed(at_pointer(errors, "/body/config"))
     sealed: dict[str, Any] = sealer.seal(restored, stored=stored, unreadable=opened.unreadable)

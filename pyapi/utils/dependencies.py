@@ -38,14 +38,17 @@ from pyapi.services.audit_trail import NOBODY, AuditStore, AuditTrail, Origin
 from pyapi.services.auth_service import AuthService, Caller
 from pyapi.services.backfill_service import BackfillService
 from pyapi.services.calendar_service import CalendarService
+from pyapi.services.check_service import CheckService
 from pyapi.services.data_service import DataService
 from pyapi.services.history_service import HistoryService
 from pyapi.services.monitoring_service import MonitoringService
+from pyapi.services.run_results import RunResults
 from pyapi.services.run_service import RunService
 from pyapi.services.runnable_records import RunnableRecords
 from pyapi.services.schedule_service import SchedulePreviewer, utc_now
 from pyapi.services.token_service import TokenService
 from pyapi.services.user_service import UserService
+from pyapi.services.validation_service import RecordValidator
 from pyapi.utils.callers import (
     DataInsider,
     DataWriter,
@@ -199,6 +202,11 @@ def schedule_previewer(language: AnswerLanguage) -> SchedulePreviewer:
     return SchedulePreviewer(language=language)
 
 
+def record_validator(_: DataInsider, sealer: RecordSealer, language: AnswerLanguage) -> RecordValidator:
+    """Records that are not saved; for everybody who is signed in, because nothing is stored and nothing is shown."""
+    return RecordValidator(sealer=sealer, language=language)
+
+
 def calendar_service(request: Request, caller: Reader, patience: RequestPatience) -> CalendarService:
     """The runs of all records that the caller may see.
 
@@ -251,6 +259,14 @@ def run_reader(request: Request, caller: DataInsider, sealer: RecordSealer, pati
     return _runs(request, patience, caller, sealer)
 
 
+def check_service(request: Request, caller: RunWriter, sealer: RecordSealer, patience: RequestPatience) -> CheckService:
+    """Checks of records, to be started."""
+    airflow, stores = request.app.state.airflow, _run_stores(request, patience, caller)
+    records = RunnableRecords(airflow, stores, clock=utc_now)
+    results = RunResults(airflow, stores, records, sealer=sealer)
+    return CheckService(airflow, records, results, _own_journal(request, patience, caller))
+
+
 def _backfills(request: Request, patience: Patience, caller: Caller) -> BackfillService:
     airflow, stores = request.app.state.airflow, _run_stores(request, patience, caller)
     audit = _own_journal(request, patience, caller)
@@ -294,10 +310,12 @@ DataReader = Annotated[DataService, Depends(data_reader)]
 Access = Annotated[AccessService, Depends(access_service)]
 AccessReader = Annotated[AccessService, Depends(access_reader)]
 Previewer = Annotated[SchedulePreviewer, Depends(schedule_previewer)]
+Validator = Annotated[RecordValidator, Depends(record_validator)]
 RunCalendar = Annotated[CalendarService, Depends(calendar_service)]
 Runs = Annotated[RunService, Depends(run_service)]
 RunReader = Annotated[RunService, Depends(run_reader)]
 BackfillReader = Annotated[BackfillService, Depends(backfill_reader)]
+Checks = Annotated[CheckService, Depends(check_service)]
 Backfills = Annotated[BackfillService, Depends(backfill_service)]
 AirflowLinkAdmin = Annotated[AirflowService, Depends(airflow_service)]
 Monitoring = Annotated[MonitoringService, Depends(monitoring_service)]

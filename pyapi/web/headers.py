@@ -56,6 +56,27 @@ IDEMPOTENCY_KEY = {
 """For the `openapi_extra` of routes that can be repeated safely."""
 
 
+IF_NONE_MATCH = {
+    "parameters": [
+        {
+            "name": "If-None-Match",
+            "in": "header",
+            "required": False,
+            "description": "The ETag of what you have: 304 when it is still the same.",
+            "schema": {"type": "string"},
+            "example": '"0123abcd"',
+        }
+    ]
+}
+"""For the `openapi_extra` of routes whose answer changes rarely."""
+
+
+def is_unchanged(request: Request, tag: str) -> bool:
+    """Whether `If-None-Match` names the answer with this entity tag (RFC 9110, 13.1.2: weak tags are as good)."""
+    known = [part.strip().removeprefix("W/") for part in ",".join(request.headers.getlist("if-none-match")).split(",")]
+    return tag in known or "*" in known
+
+
 def idempotency_key(request: Request) -> str | None:
     """The `Idempotency-Key`; None without one. Raises BadRequest for one that nobody would mean."""
     keys = request.headers.getlist("idempotency-key")

@@ -15,6 +15,7 @@ from pyapi.db.embedded import attach_or_start
 from pyapi.db.engine import RESERVED_CONNECTIONS, Database, create_engine
 from pyapi.db.leadership import lead
 from pyapi.db.migrations import prepare_schema
+from pyapi.db.run_result_dao import RunResultDAO
 from pyapi.db.schedule_dao import ScheduleDAO
 from pyapi.gateways.account import PasswordAccount, TokenAccount
 from pyapi.gateways.airflow import Airflow
@@ -25,11 +26,13 @@ from pyapi.services.attempt_service import AttemptPolicy
 from pyapi.services.auth_service import TokenPolicy
 from pyapi.services.calendar_service import CalendarDesk
 from pyapi.services.password_service import PasswordService
+from pyapi.services.result_keeper import ResultKeeper
 from pyapi.services.schedule_keeper import ScheduleKeeper
 from pyapi.services.worker_threads import WorkerThreads
 from pyapi.settings import Settings
 from pyapi.utils.auth import PasswordHasher, TokenSigner
 from pyapi.utils.sealing import Sealer
+from pyapi.web import metrics
 
 CALENDAR_QUEUE = 4
 """Different calendars that may wait to be made; each takes a second of a core for 10,000 records."""
@@ -116,10 +119,17 @@ async def kept_link(airflow: Airflow, database: Database, url: str) -> AsyncIter
         async with transaction(database.transactions) as session:
             yield AirflowSeenDAO(session)
 
+    @asynccontextmanager
+    async def results() -> AsyncIterator[RunResultDAO]:
+        async with transaction(database.transactions) as session:
+            yield RunResultDAO(session)
+
     async def work(woken: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(AirflowCourier(airflow, outbox).run(woken))
-            group.create_task(AirflowObserver(airflow, seen).run())
+            # Only this worker counts, and the numbers of all workers are added up.
+            keeper = ResultKeeper(airflow, results, metrics)
+            group.create_task(AirflowObserver(airflow, seen, keeper).run())
 
     link = asyncio.create_task(lead(url, work), name="airflow-link")
     try:

@@ -1,4 +1,4 @@
-"""What Prometheus scrapes: how many requests of which kind, and how long they took."""
+"""What Prometheus scrapes: how many requests of which kind, and how long they took; what runs have moved."""
 
 import os
 from pathlib import Path
@@ -14,6 +14,21 @@ REQUESTS = Counter("pyapi_http_requests_total", "Requests answered.", ["method",
 SECONDS = Histogram(
     "pyapi_http_request_seconds", "Time from the first byte in to the last byte out.", ["method", "route"]
 )
+
+RUNS = Counter("pyapi_runs_total", "Runs of records that have ended.", ["state"])
+MOVED_ROWS = Counter("pyapi_moved_rows_total", "Rows that runs have moved.")
+MOVED_BYTES = Counter("pyapi_moved_bytes_total", "Bytes that runs have written into targets.")
+
+
+def count_run(*, state: str) -> None:
+    """Count a run that has ended."""
+    RUNS.labels(state).inc()
+
+
+def count_moved(*, rows: int, size: int) -> None:
+    """Count what a run has moved; the size is in bytes."""
+    MOVED_ROWS.inc(rows)
+    MOVED_BYTES.inc(size)
 
 
 def count_request(*, method: str, route: str, status: int, seconds: float) -> None:

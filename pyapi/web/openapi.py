@@ -34,6 +34,7 @@ TAGS = [
         "name": "排程 Schedules",
         "description": "預覽排程，以及所有作業的行事曆。Previews, and the calendar of all jobs.",
     },
+    {"name": "搬移 ETL", "description": "作業搬移什麼資料。What a job moves, and a check before it is saved."},
     {
         "name": "執行 Runs",
         "description": "Airflow 的執行、回填與連線。Runs and backfills in Airflow, and the link to it.",
@@ -77,6 +78,8 @@ _HEADERS_OF_ANSWERS = {
     "update_data": ["ETag", "Content-Language"],
     "patch_data": ["ETag", "Content-Language"],
     "preview_schedule": ["Content-Language"],
+    "check_data": ["Location"],
+    "validate_data": ["Content-Language"],
 }
 
 

@@ -301,13 +301,17 @@ async def test_a_run_whose_secret_cannot_be_decrypted_fails_and_says_what_to_do(
     [
         ({"task": "os:system"}, "not in PYAPI_TASK_PREFIXES"),
         ({"task": 5}, "package.module:function"),
-        ({"source": "postgresql://a/b", "target": "s3://c/d"}, "no executor"),
+        ({"source": "postgresql://a/b", "target": "kafka://c/d"}, "/target: Write a URL or an object of a known type"),
     ],
 )
-def test_what_cannot_run_fails_and_says_why(
-    post: Post, in_force: InForce, airflow: RunningAirflow, config: dict[str, Any], words: str
+async def test_what_cannot_run_fails_and_says_why(
+    post_by_sql: Callable[..., Awaitable[int]],
+    in_force: InForce,
+    airflow: RunningAirflow,
+    config: dict[str, Any],
+    words: str,
 ) -> None:
-    record_id = post(schedule=None, **config)
+    record_id = await post_by_sql(schedule=None, **config)  # over the API some of it is refused
     in_force(record_id, is_stale=False)
     run = airflow.trigger(record_id)
     assert (run["state"], words in airflow.task_log(record_id, run["dag_run_id"])) == ("failed", True)

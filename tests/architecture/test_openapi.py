@@ -30,7 +30,7 @@ def function_name(method: str, path: str) -> str:
     served = (
         getattr(route.endpoint, "__name__", "")
         for route in iter_route_contexts(APP.routes)
-        if route.path == path and method.upper() in (route.methods or ())
+        if route.path_format == path and method.upper() in (route.methods or ())
     )
     return next(served)
 
@@ -45,6 +45,7 @@ def test_tags_are_in_both_languages() -> None:
         "認證 Authentication",
         "資料管理 Data",
         "排程 Schedules",
+        "搬移 ETL",
         "執行 Runs",
         "稽核 Audit",
         "系統監控 Monitoring",

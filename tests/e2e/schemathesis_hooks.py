@@ -15,6 +15,8 @@ import httpx
 import schemathesis
 from pydantic import TypeAdapter
 
+from pyapi.dag_conventions import RESERVED_CONF
+from pyapi.etl.jobs import parse_job
 from pyapi.schemas.fields import MAX_NUMBER
 from pyapi.schemas.problem_schemas import ProblemDocument, ValidationProblemDocument
 from pyapi.utils.auth import password_weakness
@@ -167,12 +169,15 @@ def reach_access(case: Case, body: dict[str, Any]) -> None:
 
 def write_data(_: Case, body: dict[str, Any]) -> None:
     if body.get("config"):
-        body["config"] = storable(body["config"])
+        body["config"] = config = storable(body["config"])
+        if parse_job(config)[1]:
+            del config["target"]  # what a source and a target are is in a schema of its own, /api/etl/schema
 
 
 def start_run(_: Case, body: dict[str, Any]) -> None:
     if body.get("conf"):
         body["conf"] = storable(body["conf"])
+        body["conf"].pop(RESERVED_CONF, None)
 
 
 def list_data(case: Case, _: dict[str, Any]) -> None:
@@ -210,6 +215,7 @@ POSITIVE: dict[str, Callable[[Case, dict[str, Any]], None]] = {
     "get_access": reach_access,
     "set_access": reach_access,
     "create_data": write_data,
+    "validate_data": write_data,
     "update_data": write_data,
     "patch_data": write_data,
     "list_data": list_data,

@@ -17,7 +17,7 @@ WEAK_PASSWORD = "12345678"
 CREDENTIALS = {
     "source": "postgresql://user:in-a-url-2026@host:5432/db",
     "password": "under-a-key-2026",
-    "target": {"api_key": "deep-inside-2026", "connection_string": "AccountKey=of-a-cloud-2026"},
+    "store": {"api_key": "deep-inside-2026", "connection_string": "AccountKey=of-a-cloud-2026"},
 }
 IN_CONFIG = ["in-a-url-2026", "under-a-key-2026", "deep-inside-2026", "of-a-cloud-2026"]
 

@@ -123,6 +123,8 @@ WRITES: dict[str, Write | None] = {
     "patch_data": Write("data.updated", "record:data_id", {"config": {"now": SECRETS}}),
     "delete_data": Write("data.deleted", "record:data_id"),
     "preview_schedule": None,  # saves nothing
+    "validate_data": None,  # saves nothing either
+    "check_data": Write("run.checked", "record:data_id"),
     "start_run": Write("run.started", "record:data_id", {"conf": SECRETS}),
     "cancel_run": Write("run.cancelled", "record:data_id", ids={"run_id": RUNNING}),
     "retry_run": Write("run.retried", "record:data_id", {"latest": True}),

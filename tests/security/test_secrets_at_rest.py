@@ -27,7 +27,7 @@ KEY, OTHER_KEY = (Fernet.generate_key().decode() for _ in range(2))
 SECRET = "Qz7-geheim-x9W"
 CONFIG: dict[str, Any] = {
     "source": f"postgresql://etl:{SECRET}@host:5432/db",
-    "target": {"host": "h", "user": "etl", "password": SECRET},
+    "target": {"type": "postgresql", "host": "h", "database": "d", "user": "etl", "password": SECRET},
     "headers": {"Authorization": f"Bearer {SECRET}"},
     "odbc": f"Server=h;User Id=sa;Password={SECRET};Database=d",
     "call": f"curl -H 'Authorization: Bearer {SECRET}-0123456789' https://h/?token={SECRET}",
@@ -125,12 +125,12 @@ async def test_a_dry_run_stores_nothing_and_shows_no_secret(
     before = await dump(connection)
     answer = await client.put(
         f"/api/data/{record['id']}?dry_run=true",
-        json={"config": CONFIG | {"target": {"password": f"{SECRET}-new"}}},
+        json={"config": CONFIG | {"target": {"type": "postgresql", "conn_id": "lake", "password": f"{SECRET}-new"}}},
         headers=owner.headers,
     )
     assert answer.status_code == 200
     changed = {change["pointer"] for change in answer.json()["changes"]}
-    assert changed == {"/config/target/host", "/config/target/password", "/config/target/user"}
+    assert changed == {f"/config/target/{name}" for name in ("conn_id", "database", "host", "password", "user")}
     assert (SECRET in answer.text, "fernet:" in answer.text) == (False, False)
     assert await dump(connection) == before
 
@@ -207,7 +207,7 @@ async def test_entries_of_a_list_keep_their_secrets_when_they_move(
     ("config", "pointer"),
     [
         ({"api_key": "***"}, "/body/config/api_key"),
-        ({"target": {"host": "evil", "user": "etl", "password": "***"}}, "/body/config/target/password"),
+        ({"target": CONFIG["target"] | {"host": "evil", "password": "***"}}, "/body/config/target/password"),
         ({"source": "postgresql://etl:***@evil:5432/db"}, "/body/config/source"),
         ({"steps": [{"name": "c", "token": "***"}]}, "/body/config/steps/0/token"),
     ],

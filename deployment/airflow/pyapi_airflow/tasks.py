@@ -1,15 +1,19 @@
 """What a run of a record does."""
 
+import logging
 from importlib import import_module
 from typing import Any
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from pyapi.etl.jobs import moves_data
 from pyapi_airflow import database
 from pyapi_airflow.configs import open_configs
 from pyapi_airflow.decryption import SecretUnreadable
 from pyapi_airflow.settings import KitSettings
+
+log = logging.getLogger(__name__)
 
 _STARTED_BY_PEOPLE = {"manual"}
 
@@ -28,8 +32,8 @@ class RecordOperator(BaseOperator):
         self.record_id = record_id
         self.revision = revision
 
-    def execute(self, context: Any) -> None:
-        """Check that it may run, and run it."""
+    def execute(self, context: Any) -> dict[str, Any] | None:
+        """Check that it may run, and run it; what data it has moved is the answer."""
         settings = KitSettings.load()
         status, config = database.patiently(settings, self._look)
         if status is None:
@@ -39,7 +43,7 @@ class RecordOperator(BaseOperator):
         config = open_configs({self.record_id: config}, settings)[self.record_id]
         if isinstance(config, SecretUnreadable):
             raise AirflowFailException(str(config))
-        run_config(config if isinstance(config, dict) else {}, context, prefixes=settings.task_prefixes)
+        return run_config(config if isinstance(config, dict) else {}, context, self.record_id, settings)
 
     def _look(self, connection: Any) -> tuple[str | None, Any]:
         """The status of right now, and the config that this run has."""
@@ -49,13 +53,32 @@ class RecordOperator(BaseOperator):
         )
 
 
-def run_config(config: dict[str, Any], context: Any, *, prefixes: tuple[str, ...]) -> None:
-    """Call what `task` names, or nothing. Raises AirflowFailException for what cannot run."""
+def run_config(config: dict[str, Any], context: Any, record_id: int, settings: KitSettings) -> dict[str, Any] | None:
+    """Call what `task` names, or move data. Raises AirflowFailException for what cannot run."""
+    only_looks = _only_looks(context["dag_run"].conf)
+    if only_looks and not moves_data(config):
+        return {"version": 1, "ok": True, "problems": [], "tables": []}
     task = config.get("task")
     if task is not None:
-        _callable(task, prefixes)(config, context)
-    elif config.get("source") and config.get("target"):
-        raise AirflowFailException("There is no executor for `source` and `target` yet.")
+        _callable(task, settings.task_prefixes)(config, context)
+        return None
+    if not moves_data(config):
+        log.warning("There is nothing to move: the record names no source and target, and no task.")
+        return None
+    try:
+        # Only here: Airflow parses DAGs often, and none of them moves anything.
+        from pyapi_airflow.etl.task import run_job
+    except ImportError as error:
+        raise AirflowFailException(
+            f"Install pyapi-airflow[etl] in Airflow's environment: {error.name} is missing."
+        ) from None
+    return run_job(config, context, record_id=record_id, settings=settings, only_looks=only_looks)
+
+
+def _only_looks(conf: Any) -> bool:
+    """`{"pyapi": {"check": true}}` in the conf of a run: it shall do nothing."""
+    asked = conf.get("pyapi") if isinstance(conf, dict) else None
+    return isinstance(asked, dict) and asked.get("check") is True
 
 
 def _callable(task: object, prefixes: tuple[str, ...]) -> Any:

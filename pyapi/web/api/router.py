@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from pyapi.exceptions import DatabaseUnavailable
-from pyapi.web.api import access, airflow, audit, auth, data, monitoring, runs, schedules, tokens
+from pyapi.web.api import access, airflow, audit, auth, data, etl, monitoring, runs, schedules, tokens
 from pyapi.web.problems import problem_responses
 
 router = APIRouter(prefix="/api")
@@ -12,6 +12,7 @@ router.include_router(tokens.router, responses=problem_responses([DatabaseUnavai
 router.include_router(data.router, responses=problem_responses([DatabaseUnavailable]))
 router.include_router(access.router, responses=problem_responses([DatabaseUnavailable]))
 router.include_router(schedules.router)
+router.include_router(etl.router)
 router.include_router(runs.router)
 router.include_router(airflow.router)
 router.include_router(audit.router)

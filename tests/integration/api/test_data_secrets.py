@@ -13,7 +13,7 @@ from tests.integration.api.records import count_records, create, insert, stored_
 SECRET = "p4ssw0rd-七"
 CONFIG: dict[str, Any] = {
     "source": f"postgresql://etl:{SECRET}@host:5432/db",
-    "target": f"Server=host;User Id=etl;Password={SECRET};Database=db",
+    "warehouse": f"Server=host;User Id=etl;Password={SECRET};Database=db",
     "password": SECRET,
     "DB_PASSWORD": SECRET,
     "api-key": SECRET,
@@ -34,7 +34,7 @@ CONFIG: dict[str, Any] = {
 }
 MASKED: dict[str, Any] = {
     "source": "postgresql://etl:***@host:5432/db",
-    "target": "Server=host;User Id=etl;Password=***;Database=db",
+    "warehouse": "Server=host;User Id=etl;Password=***;Database=db",
     "password": "***",
     "DB_PASSWORD": "***",
     "api-key": "***",

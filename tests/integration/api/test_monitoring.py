@@ -220,8 +220,10 @@ async def test_metrics_can_be_switched_off(settings: Settings) -> None:
 
 
 COUNT = """
-from pyapi.web.metrics import count_request
+from pyapi.web.metrics import count_moved, count_request, count_run
 count_request(method="GET", route="/api/data/", status=200, seconds=0.25)
+count_run(state="success")
+count_moved(rows=7, size=700)
 """
 
 
@@ -234,3 +236,6 @@ def test_metrics_add_up_the_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     found = numbers(body.decode())
     assert found["pyapi_http_requests_total", ("GET", "/api/data/", "200")] == 2
     assert found["pyapi_http_request_seconds_sum", ("GET", "/api/data/")] == 0.5
+    # One worker counts these, and when it has ended another does.
+    assert found["pyapi_runs_total", ("success",)] == 2
+    assert (found["pyapi_moved_rows_total", ()], found["pyapi_moved_bytes_total", ()]) == (14, 1400)

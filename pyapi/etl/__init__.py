@@ -1,0 +1,1 @@
+"""What a data record moves: its source, its target and how, as pure values."""
