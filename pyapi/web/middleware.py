@@ -18,6 +18,8 @@ from pyapi.web.requests import MAX_BODY_BYTES
 
 API_PREFIX = "/api"
 REQUEST_ID = "X-Request-ID"
+UNMATCHED = "unmatched"
+_ID = re.compile(r"\d{1,10}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 log = structlog.get_logger("pyapi.access")
@@ -95,7 +97,7 @@ def _record(scope: Scope, status: int, seconds: float) -> None:
     log.info(
         "request",
         method=scope["method"],
-        path=scope["path"],
+        path=_shown_path(scope),
         status=status,
         duration_ms=round(seconds * 1000, 2),
         client=client[0] if client else None,
@@ -104,11 +106,22 @@ def _record(scope: Scope, status: int, seconds: float) -> None:
     count_request(method=method, route=route_template(scope), status=status, seconds=seconds)
 
 
+def _shown_path(scope: Scope) -> str:
+    """The path, with the names of those parameters that are no ids: people put secrets there, too."""
+    shown = route_template(scope)
+    if shown == UNMATCHED:
+        return str(scope["path"])
+    for name, value in scope.get("path_params", {}).items():
+        if name == "run_id" or _ID.fullmatch(str(value)):
+            shown = shown.replace(f"{{{name}}}", str(value))
+    return shown
+
+
 def route_template(scope: Scope) -> str:
     """The route as OpenAPI writes it. A route knows its path without the prefix its router was included with."""
     path = getattr(scope.get("route"), "path_format", None)
     if path is None:
-        return "unmatched"
+        return UNMATCHED
     return f"{API_PREFIX}{path}" if scope["path"].startswith(f"{API_PREFIX}/") else path
 
 

@@ -160,6 +160,22 @@ async def test_a_client_that_left_has_a_line_too(app: FastAPI, client: httpx.Asy
     assert [event["status"] for event in log.requests] == [499]
 
 
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("/api/data/17", "/api/data/17"),
+        (f"/api/data/{SECRET}", "/api/data/{data_id}"),
+        (f"/api/auth/sessions/{SECRET}", "/api/auth/sessions/{session_id}"),
+        (f"/api/{SECRET}", f"/api/{SECRET}"),  # no address of ours: what it was is all there is to say
+    ],
+)
+async def test_what_stands_in_the_place_of_an_id_is_not_logged(
+    client: httpx.AsyncClient, log: Stream, path: str, shown: str
+) -> None:
+    await client.delete(path)
+    assert [event["path"] for event in log.requests] == [shown]
+
+
 # --- what is written about people ---
 
 
