@@ -98,7 +98,7 @@ def database(request: Request) -> Database:
     return opened
 
 
-def request_patience() -> Patience:
+async def request_patience() -> Patience:
     """One for each request: FastAPI calls a dependency once, whoever needs it."""
     return Patience(ANSWER_SECONDS)
 

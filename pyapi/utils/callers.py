@@ -35,7 +35,7 @@ OPTIONAL_SIGN_IN: dict[str, Any] = {"security": [{}]}
 """For `openapi_extra`: signing in is possible and not needed."""
 
 
-def bearer_token(request: Request) -> str | None:
+async def bearer_token(request: Request) -> str | None:
     """The access token of the request; None when there is no Authorization header at all.
 
     Raises InvalidToken for anything else than one header of the form `Bearer <token>` (RFC 6750, 2.1).
@@ -49,7 +49,7 @@ def bearer_token(request: Request) -> str | None:
     return token.strip(" ")
 
 
-def user_lookup(request: Request, patience: RequestPatience) -> UserLookup:
+async def user_lookup(request: Request, patience: RequestPatience) -> UserLookup:
     """Reads of users in short sessions of their own."""
     return UserLookup(partial(transaction, database(request).reads, patience=patience))
 
@@ -142,7 +142,7 @@ async def reader(
 Reader = Annotated[Caller | None, Depends(reader)]
 
 
-def open_registration(request: Request) -> None:
+async def open_registration(request: Request) -> None:
     """Raises RegistrationClosed where administrators open accounts."""
     if not request.app.state.registration_open:
         raise RegistrationClosed
@@ -158,13 +158,18 @@ def audience_of(caller: Caller | None) -> Audience:
     return Audience(caller.user_id, is_admin=caller.is_superuser)
 
 
-def client(request: Request) -> Client:
+def client_of(request: Request) -> Client:
     """The program at the other end, as far as the database can keep it."""
     agent = request.headers.get("user-agent")
     return Client(
         user_agent=agent.replace("\x00", "")[:512] if agent else None,
         address=request.client.host[:45] if request.client else None,
     )
+
+
+async def client(request: Request) -> Client:
+    """The same, for routes that say more of it than the audit log does."""
+    return client_of(request)
 
 
 CallingClient = Annotated[Client, Depends(client)]

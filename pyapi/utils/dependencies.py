@@ -55,7 +55,7 @@ from pyapi.utils.callers import (
     SignedIn,
     Superuser,
     audience_of,
-    client,
+    client_of,
 )
 from pyapi.utils.sealing import Sealer
 
@@ -82,12 +82,12 @@ async def attempt_service(request: Request, patience: RequestPatience) -> Attemp
 
 def audit_trail(request: Request, store: AuditStore, caller: Caller | None) -> AuditTrail:
     """What `caller` does in this request; None where nobody is signed in, or not yet."""
-    program = client(request)
+    program = client_of(request)
     origin = Origin(request.state.request_id, program.address, program.user_agent)
     return AuditTrail(store, actor=caller.actor if caller is not None else NOBODY, origin=origin)
 
 
-def auth_service(
+async def auth_service(
     request: Request,
     session: DbSession,
     lookup: Lookup,
@@ -99,24 +99,24 @@ def auth_service(
     return AuthService(lookup, users, sessions, state.passwords, state.tokens, attempts, audit)
 
 
-def user_service(request: Request, caller: Superuser, session: DbSession, lookup: Lookup) -> UserService:
+async def user_service(request: Request, caller: Superuser, session: DbSession, lookup: Lookup) -> UserService:
     """Other people's accounts, for superusers only."""
     audit = audit_trail(request, AuditDAO(session), caller)
     return UserService(lookup, UserDAO(session), SessionDAO(session), AccessTokenDAO(session), audit)
 
 
-def token_service(request: Request, caller: SignedIn, session: DbSession) -> TokenService:
+async def token_service(request: Request, caller: SignedIn, session: DbSession) -> TokenService:
     """Personal access tokens of the caller."""
     audit = audit_trail(request, AuditDAO(session), caller)
     return TokenService(UserDAO(session), AccessTokenDAO(session), caller, audit)
 
 
-def audit_service(_: Superuser, session: DbReadSession) -> AuditService:
+async def audit_service(_: Superuser, session: DbReadSession) -> AuditService:
     """The audit log, for superusers only."""
     return AuditService(AuditDAO(session))
 
 
-def answer_language(request: Request, response: Response) -> Language:
+async def answer_language(request: Request, response: Response) -> Language:
     """The language that `Accept-Language` asks for; the answer says which one it is in."""
     language = language_of(",".join(request.headers.getlist("accept-language")))
     response.headers["Content-Language"] = language.replace("_", "-")
@@ -127,7 +127,7 @@ def answer_language(request: Request, response: Response) -> Language:
 AnswerLanguage = Annotated[Language, Depends(answer_language)]
 
 
-def is_linked(request: Request) -> bool:
+async def is_linked(request: Request) -> bool:
     """Whether an Airflow is configured."""
     return request.app.state.airflow.url is not None
 
@@ -135,7 +135,7 @@ def is_linked(request: Request) -> bool:
 Linked = Annotated[bool, Depends(is_linked)]
 
 
-def sealer(request: Request) -> Sealer:
+async def sealer(request: Request) -> Sealer:
     """The keys of the secrets in records."""
     found: Sealer = request.app.state.sealer
     return found
@@ -144,7 +144,7 @@ def sealer(request: Request) -> Sealer:
 RecordSealer = Annotated[Sealer, Depends(sealer)]
 
 
-def data_service(
+async def data_service(
     request: Request,
     caller: DataWriter,
     session: RecordSession,
@@ -164,7 +164,7 @@ def data_service(
     )
 
 
-def data_reader(
+async def data_reader(
     request: Request,
     caller: Reader,
     session: RecordReadSession,
@@ -177,29 +177,29 @@ def data_reader(
     return DataService(records, caller, audit, sealer=sealer, is_linked=is_linked, language=language)
 
 
-def access_service(request: Request, caller: DataWriter, session: RecordSession) -> AccessService:
+async def access_service(request: Request, caller: DataWriter, session: RecordSession) -> AccessService:
     """Who may see and change data records, to be changed."""
     audit = audit_trail(request, AuditDAO(session), caller)
     return AccessService(DataRecordDAO(session, audience_of(caller)), AccessDAO(session), caller, audit)
 
 
-def access_reader(request: Request, caller: DataInsider, session: RecordReadSession) -> AccessService:
+async def access_reader(request: Request, caller: DataInsider, session: RecordReadSession) -> AccessService:
     """Who may see and change data records, to be read."""
     audit = audit_trail(request, AuditDAO(session), caller)
     return AccessService(DataRecordDAO(session, audience_of(caller)), AccessDAO(session), caller, audit)
 
 
-def history_service(caller: DataInsider, session: RecordReadSession, sealer: RecordSealer) -> HistoryService:
+async def history_service(caller: DataInsider, session: RecordReadSession, sealer: RecordSealer) -> HistoryService:
     """What has become of records, for people and programs that are signed in."""
     return HistoryService(DataRecordDAO(session, audience_of(caller)), RevisionDAO(session), caller, sealer=sealer)
 
 
-def schedule_previewer(language: AnswerLanguage) -> SchedulePreviewer:
+async def schedule_previewer(language: AnswerLanguage) -> SchedulePreviewer:
     """Rules that are not saved; needs no database and nobody signed in."""
     return SchedulePreviewer(language=language)
 
 
-def calendar_service(request: Request, caller: Reader, patience: RequestPatience) -> CalendarService:
+async def calendar_service(request: Request, caller: Reader, patience: RequestPatience) -> CalendarService:
     """The runs of all records that the caller may see.
 
     Its sessions are short: while a calendar is made, nobody waits for its connection.
@@ -241,12 +241,12 @@ def _runs(request: Request, patience: Patience, caller: Caller, sealer: Sealer) 
     return RunService(request.app.state.airflow, stores, caller, audit, sealer=sealer)
 
 
-def run_service(request: Request, caller: RunWriter, sealer: RecordSealer, patience: RequestPatience) -> RunService:
+async def run_service(request: Request, caller: RunWriter, sealer: RecordSealer, patience: RequestPatience) -> RunService:
     """Runs of records, to be started and ended."""
     return _runs(request, patience, caller, sealer)
 
 
-def run_reader(request: Request, caller: DataInsider, sealer: RecordSealer, patience: RequestPatience) -> RunService:
+async def run_reader(request: Request, caller: DataInsider, sealer: RecordSealer, patience: RequestPatience) -> RunService:
     """Runs of records, to be read; for people and programs that are signed in."""
     return _runs(request, patience, caller, sealer)
 
@@ -257,17 +257,17 @@ def _backfills(request: Request, patience: Patience, caller: Caller) -> Backfill
     return BackfillService(airflow, stores, RunnableRecords(airflow, stores, clock=utc_now), audit)
 
 
-def backfill_service(request: Request, caller: RunWriter, patience: RequestPatience) -> BackfillService:
+async def backfill_service(request: Request, caller: RunWriter, patience: RequestPatience) -> BackfillService:
     """Backfills of records, to be started and ended."""
     return _backfills(request, patience, caller)
 
 
-def backfill_reader(request: Request, caller: DataInsider, patience: RequestPatience) -> BackfillService:
+async def backfill_reader(request: Request, caller: DataInsider, patience: RequestPatience) -> BackfillService:
     """Backfills of records, to be read."""
     return _backfills(request, patience, caller)
 
 
-def airflow_service(request: Request, caller: Superuser, patience: RequestPatience) -> AirflowService:
+async def airflow_service(request: Request, caller: Superuser, patience: RequestPatience) -> AirflowService:
     """The link to Airflow, for superusers only."""
     opened, audit = database(request), _own_journal(request, patience, caller)
 
@@ -279,7 +279,7 @@ def airflow_service(request: Request, caller: Superuser, patience: RequestPatien
     return AirflowService(request.app.state.airflow, stores, audit)
 
 
-def monitoring_service(request: Request) -> MonitoringService:
+async def monitoring_service(request: Request) -> MonitoringService:
     """The state of what this service needs."""
     return MonitoringService(MonitoringDAO(partial(transaction, database(request).reads)))
 
