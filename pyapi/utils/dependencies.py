@@ -116,7 +116,7 @@ async def audit_service(_: Superuser, session: DbReadSession) -> AuditService:
     return AuditService(AuditDAO(session))
 
 
-async def answer_language(request: Request, response: Response) -> Language:
+def answer_language(request: Request, response: Response) -> Language:
     """The language that `Accept-Language` asks for; the answer says which one it is in."""
     language = language_of(",".join(request.headers.getlist("accept-language")))
     response.headers["Content-Language"] = language.replace("_", "-")
@@ -124,15 +124,9 @@ async def answer_language(request: Request, response: Response) -> Language:
     return language
 
 
-AnswerLanguage = Annotated[Language, Depends(answer_language)]
-
-
-async def is_linked(request: Request) -> bool:
+def is_linked(request: Request) -> bool:
     """Whether an Airflow is configured."""
     return request.app.state.airflow.url is not None
-
-
-Linked = Annotated[bool, Depends(is_linked)]
 
 
 async def sealer(request: Request) -> Sealer:
@@ -144,37 +138,29 @@ async def sealer(request: Request) -> Sealer:
 RecordSealer = Annotated[Sealer, Depends(sealer)]
 
 
-async def data_service(
-    request: Request,
-    caller: DataWriter,
-    session: RecordSession,
-    sealer: RecordSealer,
-    language: AnswerLanguage,
-    is_linked: Linked,
-) -> DataService:
+async def data_service(request: Request, response: Response, caller: DataWriter, session: RecordSession) -> DataService:
     """Data records, to be changed. The caller comes first: who may not come in waits for no place."""
     return DataService(
         DataRecordDAO(session, audience_of(caller)),
         caller,
         audit_trail(request, AuditDAO(session), caller),
-        sealer=sealer,
+        sealer=request.app.state.sealer,
         default_visibility=request.app.state.default_visibility,
-        is_linked=is_linked,
-        language=language,
+        is_linked=is_linked(request),
+        language=answer_language(request, response),
     )
 
 
-async def data_reader(
-    request: Request,
-    caller: Reader,
-    session: RecordReadSession,
-    sealer: RecordSealer,
-    language: AnswerLanguage,
-    is_linked: Linked,
-) -> DataService:
+async def data_reader(request: Request, response: Response, caller: Reader, session: RecordReadSession) -> DataService:
     """Data records, to be read."""
-    records, audit = DataRecordDAO(session, audience_of(caller)), audit_trail(request, AuditDAO(session), caller)
-    return DataService(records, caller, audit, sealer=sealer, is_linked=is_linked, language=language)
+    return DataService(
+        DataRecordDAO(session, audience_of(caller)),
+        caller,
+        audit_trail(request, AuditDAO(session), caller),
+        sealer=request.app.state.sealer,
+        is_linked=is_linked(request),
+        language=answer_language(request, response),
+    )
 
 
 async def access_service(request: Request, caller: DataWriter, session: RecordSession) -> AccessService:
@@ -194,9 +180,9 @@ async def history_service(caller: DataInsider, session: RecordReadSession, seale
     return HistoryService(DataRecordDAO(session, audience_of(caller)), RevisionDAO(session), caller, sealer=sealer)
 
 
-async def schedule_previewer(language: AnswerLanguage) -> SchedulePreviewer:
+async def schedule_previewer(request: Request, response: Response) -> SchedulePreviewer:
     """Rules that are not saved; needs no database and nobody signed in."""
-    return SchedulePreviewer(language=language)
+    return SchedulePreviewer(language=answer_language(request, response))
 
 
 async def calendar_service(request: Request, caller: Reader, patience: RequestPatience) -> CalendarService:
@@ -241,12 +227,16 @@ def _runs(request: Request, patience: Patience, caller: Caller, sealer: Sealer) 
     return RunService(request.app.state.airflow, stores, caller, audit, sealer=sealer)
 
 
-async def run_service(request: Request, caller: RunWriter, sealer: RecordSealer, patience: RequestPatience) -> RunService:
+async def run_service(
+    request: Request, caller: RunWriter, sealer: RecordSealer, patience: RequestPatience
+) -> RunService:
     """Runs of records, to be started and ended."""
     return _runs(request, patience, caller, sealer)
 
 
-async def run_reader(request: Request, caller: DataInsider, sealer: RecordSealer, patience: RequestPatience) -> RunService:
+async def run_reader(
+    request: Request, caller: DataInsider, sealer: RecordSealer, patience: RequestPatience
+) -> RunService:
     """Runs of records, to be read; for people and programs that are signed in."""
     return _runs(request, patience, caller, sealer)
 
