@@ -128,6 +128,11 @@ _SEEN_IN_AIRFLOW = literal_column(
 ).label("seen_in_airflow")
 _COLUMNS = tuple(getattr(DataRecord, field, _SEEN_IN_AIRFLOW) for field in RecordRow._fields)
 
+_ACT_AS = text(
+    "SELECT set_config('pyapi.actor_id', :id, true), set_config('pyapi.actor_name', :name, true),"
+    " set_config('pyapi.schedules_computed', 'true', true)"
+)
+
 
 class DataRecordDAO:
     """Rows of `pyapi_data_records` that `audience` may see. The triggers of the table write its revisions."""
@@ -141,13 +146,7 @@ class DataRecordDAO:
 
         What follows from a schedule is not emptied then: it comes with the change.
         """
-        await self._session.execute(
-            text(
-                "SELECT set_config('pyapi.actor_id', :id, true), set_config('pyapi.actor_name', :name, true),"
-                " set_config('pyapi.schedules_computed', 'true', true)"
-            ),
-            {"id": str(user_id), "name": username},
-        )
+        await self._session.execute(_ACT_AS, {"id": str(user_id), "name": username})
 
     async def add(self, **values: Any) -> RecordRow:
         """Insert a record."""
