@@ -182,9 +182,14 @@ class DataRecordDAO:
         await self._session.execute(delete(DataRecord).where(DataRecord.id == record_id))
 
     async def count(self, wanted: RecordFilter) -> int:
-        """How many records match."""
-        statement = select(func.count()).select_from(DataRecord).where(self._audience.sees(), *wanted.conditions())
-        return (await self._session.scalar(statement)) or 0
+        """How many records match: all of them less those that are hidden, which are few.
+
+        Asked of every row whether it may be seen, PostgreSQL reads the whole table; all of one status it counts in an
+        index, and so it finds the hidden ones.
+        """
+        matching = select(func.count()).select_from(DataRecord).where(*wanted.conditions())
+        hidden = matching.where(self._audience.hides()).scalar_subquery()
+        return (await self._session.scalar(select(matching.scalar_subquery() - hidden))) or 0
 
     async def page(
         self,
