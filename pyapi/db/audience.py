@@ -1,11 +1,16 @@
 """Which records somebody may see and change, as conditions of statements: what nobody may see is never loaded."""
 
 from dataclasses import dataclass
+from typing import Any, Final, Self
 
-from sqlalchemy import ColumnElement, false, or_, select, true
+from sqlalchemy import BindParameter, ColumnElement, and_, false, literal_column, or_, select, true
+from sqlalchemy import bindparam as parameter
 
 from pyapi.db.models import DataGrant, DataRecord
 from pyapi.enums import Permission, Visibility
+
+VIEWER: Final = "viewer_id"
+"""The parameter that stands for the one who is looking, in every statement with these conditions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +31,28 @@ class Audience:
         """Records that may be seen."""
         if self.is_admin:
             return true()
-        by_all = DataRecord.visibility.in_(self.visibilities)
+        # Written out, not sent: a list of parameters would be unfolded again for each statement.
+        by_all = DataRecord.visibility.in_(
+            [literal_column(f"'{visibility.value}'") for visibility in self.visibilities]
+        )
         if self.user_id is None:
             return by_all
         # A list of ids, not EXISTS: PostgreSQL reads the grants once for a whole page, and only if a row needs them.
-        granted = select(DataGrant.record_id).where(DataGrant.user_id == self.user_id)
-        return or_(by_all, DataRecord.owner_id == self.user_id, DataRecord.id.in_(granted))
+        granted = select(DataGrant.record_id).where(DataGrant.user_id == self._viewer)
+        return or_(by_all, DataRecord.owner_id == self._viewer, DataRecord.id.in_(granted))
+
+    def hides(self) -> ColumnElement[bool]:
+        """Records that may not be seen: exactly those for which `sees` does not hold."""
+        hidden: list[ColumnElement[str]] = [
+            literal_column(f"'{name.value}'") for name in Visibility if name not in self.visibilities
+        ]
+        if not hidden:
+            return false()
+        by_all = DataRecord.visibility.in_(hidden)
+        if self.user_id is None:
+            return by_all
+        granted = select(DataGrant.record_id).where(DataGrant.user_id == self._viewer)
+        return and_(by_all, DataRecord.owner_id.is_distinct_from(self._viewer), DataRecord.id.not_in(granted))
 
     def writes(self) -> ColumnElement[bool]:
         """Records that may be changed and run."""
@@ -40,6 +61,23 @@ class Audience:
         if self.user_id is None:
             return false()
         granted = select(DataGrant.record_id).where(
-            DataGrant.user_id == self.user_id, DataGrant.permission == Permission.WRITE.value
+            DataGrant.user_id == self._viewer, DataGrant.permission == Permission.WRITE.value
         )
-        return or_(DataRecord.owner_id == self.user_id, DataRecord.id.in_(granted))
+        return or_(DataRecord.owner_id == self._viewer, DataRecord.id.in_(granted))
+
+    @property
+    def alike(self) -> Self:
+        """Somebody of the same kind: a statement made for them is right for all, when `parameters` say who looks.
+
+        Without those it is nobody's, because no user has the id 0.
+        """
+        return type(self)(None if self.user_id is None else 0, self.is_admin)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Who looks, for a statement that was made for somebody alike."""
+        return {} if self.user_id is None or self.is_admin else {VIEWER: self.user_id}
+
+    @property
+    def _viewer(self) -> BindParameter[int | None]:
+        return parameter(VIEWER, self.user_id, DataRecord.id.type)

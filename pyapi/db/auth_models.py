@@ -13,6 +13,11 @@ from pyapi.enums import Role, Scope
 _SCOPES = ", ".join(f"'{scope}'" for scope in Scope)
 
 
+def role_of(*, is_superuser: bool, below: str) -> Role:
+    """What an account may do; `below` is its column `role`, which counts for all but superusers."""
+    return Role.ADMIN if is_superuser else Role(below)
+
+
 class User(Base):
     """Someone who may sign in. Names and addresses are unique without regard to case."""
 
@@ -37,7 +42,7 @@ class User(Base):
     @property
     def role(self) -> Role:
         """What the account may do: a superuser is an admin, whatever the column `role` says."""
-        return Role.ADMIN if self.is_superuser else Role(self.role_below_superuser)
+        return role_of(is_superuser=self.is_superuser, below=self.role_below_superuser)
 
 
 class LoginSession(Base):

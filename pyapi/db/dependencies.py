@@ -98,37 +98,45 @@ def database(request: Request) -> Database:
     return opened
 
 
-def request_patience() -> Patience:
-    """One for each request: FastAPI calls a dependency once, whoever needs it."""
-    return Patience(ANSWER_SECONDS)
+def patience_of(request: Request) -> Patience:
+    """One for each request, whoever needs it."""
+    if not hasattr(request.state, "patience"):
+        request.state.patience = Patience(ANSWER_SECONDS)
+    patience: Patience = request.state.patience
+    return patience
+
+
+async def request_patience(request: Request) -> Patience:
+    """The same as a dependency; what runs for every read calls the function, which costs less."""
+    return patience_of(request)
 
 
 RequestPatience = Annotated[Patience, Depends(request_patience)]
 
 
-async def get_db_session(request: Request, patience: RequestPatience) -> AsyncIterator[AsyncSession]:
+async def get_db_session(request: Request) -> AsyncIterator[AsyncSession]:
     """One transaction for the whole request."""
-    async with transaction(database(request).transactions, patience=patience) as session:
+    async with transaction(database(request).transactions, patience=patience_of(request)) as session:
         yield session
 
 
-async def get_db_read_session(request: Request, patience: RequestPatience) -> AsyncIterator[AsyncSession]:
+async def get_db_read_session(request: Request) -> AsyncIterator[AsyncSession]:
     """A session in autocommit, for routes that only read."""
-    async with transaction(database(request).reads, patience=patience) as session:
+    async with transaction(database(request).reads, patience=patience_of(request)) as session:
         yield session
 
 
-async def get_record_session(request: Request, patience: RequestPatience) -> AsyncIterator[AsyncSession]:
+async def get_record_session(request: Request) -> AsyncIterator[AsyncSession]:
     """One transaction for the whole request, for routes that change data records."""
     opened = database(request)
-    async with transaction(opened.transactions, patience=patience, places=opened.record_places) as session:
+    async with transaction(opened.transactions, patience=patience_of(request), places=opened.record_places) as session:
         yield session
 
 
-async def get_record_read_session(request: Request, patience: RequestPatience) -> AsyncIterator[AsyncSession]:
+async def get_record_read_session(request: Request) -> AsyncIterator[AsyncSession]:
     """A session in autocommit, for routes that only read data records."""
     opened = database(request)
-    async with transaction(opened.reads, patience=patience, places=opened.record_places) as session:
+    async with transaction(opened.reads, patience=patience_of(request), places=opened.record_places) as session:
         yield session
 
 

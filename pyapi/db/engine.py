@@ -6,7 +6,7 @@ import math
 import os
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from sqlalchemy import URL, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, InterfaceError, OperationalError
@@ -159,7 +159,7 @@ def read_stored_json(text: str) -> Any:
     nested too deeply for Python becomes a sentence: one bad row must not fail the list it stands in.
     """
     try:
-        return json.loads(text, parse_float=_finite, parse_int=_bounded)
+        return _STORED_JSON.decode(text)
     except RecursionError:
         return "(nested too deeply to be shown)"
 
@@ -171,6 +171,10 @@ def _finite(digits: str) -> float | None:
 
 def _bounded(digits: str) -> int | None:
     return int(digits) if len(digits) <= MAX_DIGITS else None
+
+
+# `json.loads` would make a new one for each value; a page has three hundred.
+_STORED_JSON: Final = json.JSONDecoder(parse_float=_finite, parse_int=_bounded)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from fastapi.security import HTTPBearer, OAuth2PasswordBearer
 
 from pyapi.db.audience import Audience
 from pyapi.db.auth_dao import UserLookup
-from pyapi.db.dependencies import RequestPatience, database, transaction
+from pyapi.db.dependencies import database, patience_of, transaction
 from pyapi.enums import Role, Scope
 from pyapi.exceptions import (
     InsufficientScope,
@@ -49,25 +49,29 @@ def bearer_token(request: Request) -> str | None:
     return token.strip(" ")
 
 
-def user_lookup(request: Request, patience: RequestPatience) -> UserLookup:
+def lookup_of(request: Request) -> UserLookup:
     """Reads of users in short sessions of their own."""
-    return UserLookup(partial(transaction, database(request).reads, patience=patience))
+    return UserLookup(partial(transaction, database(request).reads, patience=patience_of(request)))
+
+
+async def user_lookup(request: Request) -> UserLookup:
+    """The same as a dependency."""
+    return lookup_of(request)
 
 
 Lookup = Annotated[UserLookup, Depends(user_lookup)]
-Token = Annotated[str | None, Depends(bearer_token)]
 
 
-async def bearer(
-    request: Request, token: Token, lookup: Lookup, _: Annotated[str | None, Depends(oauth2_scheme)]
-) -> Caller | None:
+async def bearer(request: Request, _: Annotated[str | None, Depends(oauth2_scheme)]) -> Caller | None:
     """Who sent the token, whatever it may be used for; None without one. It is for the functions below only.
 
-    A token that does not hold is an error, never "nobody".
+    A token that does not hold is an error, never "nobody". What it needs it calls, because most requests come by here
+    and each dependency costs some of their time.
     """
-    if token is None:
+    if (token := bearer_token(request)) is None:
         return None
-    request.state.caller = caller = await Authenticator(lookup, request.app.state.tokens).authenticate(token)
+    authenticator = Authenticator(lookup_of(request), request.app.state.tokens)
+    request.state.caller = caller = await authenticator.authenticate(token)
     return caller
 
 
@@ -142,7 +146,7 @@ async def reader(
 Reader = Annotated[Caller | None, Depends(reader)]
 
 
-def open_registration(request: Request) -> None:
+async def open_registration(request: Request) -> None:
     """Raises RegistrationClosed where administrators open accounts."""
     if not request.app.state.registration_open:
         raise RegistrationClosed
@@ -158,13 +162,18 @@ def audience_of(caller: Caller | None) -> Audience:
     return Audience(caller.user_id, is_admin=caller.is_superuser)
 
 
-def client(request: Request) -> Client:
+def client_of(request: Request) -> Client:
     """The program at the other end, as far as the database can keep it."""
     agent = request.headers.get("user-agent")
     return Client(
         user_agent=agent.replace("\x00", "")[:512] if agent else None,
         address=request.client.host[:45] if request.client else None,
     )
+
+
+async def client(request: Request) -> Client:
+    """The same, for routes that say more of it than the audit log does."""
+    return client_of(request)
 
 
 CallingClient = Annotated[Client, Depends(client)]

@@ -96,6 +96,10 @@ _PLAIN_URL = re.compile(
     r"(@[\w.\-]++(?::\d++)?(?:/[\w.\-/]*+)?)",
     re.ASCII,
 )
+# As many hold one without a password, postgresql://user@host:5432/db, with a path in any script: nothing to hide.
+_URL_WITHOUT_PASSWORD = re.compile(
+    r"(?:jdbc:)?[A-Za-z][A-Za-z0-9+.\-]*+://[A-Za-z0-9_.\-]++@[A-Za-z0-9_.\-]++(?::[0-9]++)?(?:/[\w.\-/]*+)?"
+)
 _SHORTEST_BEARER = len("Basic ") + 16
 _MOST_ROUNDS = 4
 _MOST_SECRETS = 1000
@@ -103,7 +107,7 @@ _MOST_SECRETS = 1000
 
 def mask_text(text: str) -> str:
     """`text` with URL passwords, sensitive parameters and bearer tokens as `***`; the same text when it has none."""
-    if not _may_hold_secret(text):
+    if not _may_hold_secret(text) or _URL_WITHOUT_PASSWORD.fullmatch(text):
         return text
     if plain := _PLAIN_URL.fullmatch(text):
         return f"{plain[1]}{MASK}{plain[3]}"

@@ -58,7 +58,7 @@ from pyapi.utils.callers import (
     SignedIn,
     Superuser,
     audience_of,
-    client,
+    client_of,
 )
 from pyapi.utils.sealing import Sealer
 
@@ -85,12 +85,12 @@ async def attempt_service(request: Request, patience: RequestPatience) -> Attemp
 
 def audit_trail(request: Request, store: AuditStore, caller: Caller | None) -> AuditTrail:
     """What `caller` does in this request; None where nobody is signed in, or not yet."""
-    program = client(request)
+    program = client_of(request)
     origin = Origin(request.state.request_id, program.address, program.user_agent)
     return AuditTrail(store, actor=caller.actor if caller is not None else NOBODY, origin=origin)
 
 
-def auth_service(
+async def auth_service(
     request: Request,
     session: DbSession,
     lookup: Lookup,
@@ -102,19 +102,19 @@ def auth_service(
     return AuthService(lookup, users, sessions, state.passwords, state.tokens, attempts, audit)
 
 
-def user_service(request: Request, caller: Superuser, session: DbSession, lookup: Lookup) -> UserService:
+async def user_service(request: Request, caller: Superuser, session: DbSession, lookup: Lookup) -> UserService:
     """Other people's accounts, for superusers only."""
     audit = audit_trail(request, AuditDAO(session), caller)
     return UserService(lookup, UserDAO(session), SessionDAO(session), AccessTokenDAO(session), audit)
 
 
-def token_service(request: Request, caller: SignedIn, session: DbSession) -> TokenService:
+async def token_service(request: Request, caller: SignedIn, session: DbSession) -> TokenService:
     """Personal access tokens of the caller."""
     audit = audit_trail(request, AuditDAO(session), caller)
     return TokenService(UserDAO(session), AccessTokenDAO(session), caller, audit)
 
 
-def audit_service(_: Superuser, session: DbReadSession) -> AuditService:
+async def audit_service(_: Superuser, session: DbReadSession) -> AuditService:
     """The audit log, for superusers only."""
     return AuditService(AuditDAO(session))
 
@@ -127,18 +127,12 @@ def answer_language(request: Request, response: Response) -> Language:
     return language
 
 
-AnswerLanguage = Annotated[Language, Depends(answer_language)]
-
-
 def is_linked(request: Request) -> bool:
     """Whether an Airflow is configured."""
     return request.app.state.airflow.url is not None
 
 
-Linked = Annotated[bool, Depends(is_linked)]
-
-
-def sealer(request: Request) -> Sealer:
+async def sealer(request: Request) -> Sealer:
     """The keys of the secrets in records."""
     found: Sealer = request.app.state.sealer
     return found
@@ -147,67 +141,61 @@ def sealer(request: Request) -> Sealer:
 RecordSealer = Annotated[Sealer, Depends(sealer)]
 
 
-def data_service(
-    request: Request,
-    caller: DataWriter,
-    session: RecordSession,
-    sealer: RecordSealer,
-    language: AnswerLanguage,
-    is_linked: Linked,
-) -> DataService:
+async def data_service(request: Request, response: Response, caller: DataWriter, session: RecordSession) -> DataService:
     """Data records, to be changed. The caller comes first: who may not come in waits for no place."""
     return DataService(
         DataRecordDAO(session, audience_of(caller)),
         caller,
         audit_trail(request, AuditDAO(session), caller),
-        sealer=sealer,
+        sealer=request.app.state.sealer,
         default_visibility=request.app.state.default_visibility,
-        is_linked=is_linked,
-        language=language,
+        is_linked=is_linked(request),
+        language=answer_language(request, response),
     )
 
 
-def data_reader(
-    request: Request,
-    caller: Reader,
-    session: RecordReadSession,
-    sealer: RecordSealer,
-    language: AnswerLanguage,
-    is_linked: Linked,
-) -> DataService:
+async def data_reader(request: Request, response: Response, caller: Reader, session: RecordReadSession) -> DataService:
     """Data records, to be read."""
-    records, audit = DataRecordDAO(session, audience_of(caller)), audit_trail(request, AuditDAO(session), caller)
-    return DataService(records, caller, audit, sealer=sealer, is_linked=is_linked, language=language)
+    return DataService(
+        DataRecordDAO(session, audience_of(caller)),
+        caller,
+        audit_trail(request, AuditDAO(session), caller),
+        sealer=request.app.state.sealer,
+        is_linked=is_linked(request),
+        language=answer_language(request, response),
+    )
 
 
-def access_service(request: Request, caller: DataWriter, session: RecordSession) -> AccessService:
+async def access_service(request: Request, caller: DataWriter, session: RecordSession) -> AccessService:
     """Who may see and change data records, to be changed."""
     audit = audit_trail(request, AuditDAO(session), caller)
     return AccessService(DataRecordDAO(session, audience_of(caller)), AccessDAO(session), caller, audit)
 
 
-def access_reader(request: Request, caller: DataInsider, session: RecordReadSession) -> AccessService:
+async def access_reader(request: Request, caller: DataInsider, session: RecordReadSession) -> AccessService:
     """Who may see and change data records, to be read."""
     audit = audit_trail(request, AuditDAO(session), caller)
     return AccessService(DataRecordDAO(session, audience_of(caller)), AccessDAO(session), caller, audit)
 
 
-def history_service(caller: DataInsider, session: RecordReadSession, sealer: RecordSealer) -> HistoryService:
+async def history_service(caller: DataInsider, session: RecordReadSession, sealer: RecordSealer) -> HistoryService:
     """What has become of records, for people and programs that are signed in."""
     return HistoryService(DataRecordDAO(session, audience_of(caller)), RevisionDAO(session), caller, sealer=sealer)
 
 
-def schedule_previewer(language: AnswerLanguage) -> SchedulePreviewer:
+async def schedule_previewer(request: Request, response: Response) -> SchedulePreviewer:
     """Rules that are not saved; needs no database and nobody signed in."""
-    return SchedulePreviewer(language=language)
+    return SchedulePreviewer(language=answer_language(request, response))
 
 
-def record_validator(_: DataInsider, sealer: RecordSealer, language: AnswerLanguage) -> RecordValidator:
+async def record_validator(
+    request: Request, response: Response, _: DataInsider, sealer: RecordSealer
+) -> RecordValidator:
     """Records that are not saved; for everybody who is signed in, because nothing is stored and nothing is shown."""
-    return RecordValidator(sealer=sealer, language=language)
+    return RecordValidator(sealer=sealer, language=answer_language(request, response))
 
 
-def calendar_service(request: Request, caller: Reader, patience: RequestPatience) -> CalendarService:
+async def calendar_service(request: Request, caller: Reader, patience: RequestPatience) -> CalendarService:
     """The runs of all records that the caller may see.
 
     Its sessions are short: while a calendar is made, nobody waits for its connection.
@@ -249,17 +237,23 @@ def _runs(request: Request, patience: Patience, caller: Caller, sealer: Sealer) 
     return RunService(request.app.state.airflow, stores, caller, audit, sealer=sealer)
 
 
-def run_service(request: Request, caller: RunWriter, sealer: RecordSealer, patience: RequestPatience) -> RunService:
+async def run_service(
+    request: Request, caller: RunWriter, sealer: RecordSealer, patience: RequestPatience
+) -> RunService:
     """Runs of records, to be started and ended."""
     return _runs(request, patience, caller, sealer)
 
 
-def run_reader(request: Request, caller: DataInsider, sealer: RecordSealer, patience: RequestPatience) -> RunService:
+async def run_reader(
+    request: Request, caller: DataInsider, sealer: RecordSealer, patience: RequestPatience
+) -> RunService:
     """Runs of records, to be read; for people and programs that are signed in."""
     return _runs(request, patience, caller, sealer)
 
 
-def check_service(request: Request, caller: RunWriter, sealer: RecordSealer, patience: RequestPatience) -> CheckService:
+async def check_service(
+    request: Request, caller: RunWriter, sealer: RecordSealer, patience: RequestPatience
+) -> CheckService:
     """Checks of records, to be started."""
     airflow, stores = request.app.state.airflow, _run_stores(request, patience, caller)
     records = RunnableRecords(airflow, stores, clock=utc_now)
@@ -273,17 +267,17 @@ def _backfills(request: Request, patience: Patience, caller: Caller) -> Backfill
     return BackfillService(airflow, stores, RunnableRecords(airflow, stores, clock=utc_now), audit)
 
 
-def backfill_service(request: Request, caller: RunWriter, patience: RequestPatience) -> BackfillService:
+async def backfill_service(request: Request, caller: RunWriter, patience: RequestPatience) -> BackfillService:
     """Backfills of records, to be started and ended."""
     return _backfills(request, patience, caller)
 
 
-def backfill_reader(request: Request, caller: DataInsider, patience: RequestPatience) -> BackfillService:
+async def backfill_reader(request: Request, caller: DataInsider, patience: RequestPatience) -> BackfillService:
     """Backfills of records, to be read."""
     return _backfills(request, patience, caller)
 
 
-def airflow_service(request: Request, caller: Superuser, patience: RequestPatience) -> AirflowService:
+async def airflow_service(request: Request, caller: Superuser, patience: RequestPatience) -> AirflowService:
     """The link to Airflow, for superusers only."""
     opened, audit = database(request), _own_journal(request, patience, caller)
 
@@ -295,7 +289,7 @@ def airflow_service(request: Request, caller: Superuser, patience: RequestPatien
     return AirflowService(request.app.state.airflow, stores, audit)
 
 
-def monitoring_service(request: Request) -> MonitoringService:
+async def monitoring_service(request: Request) -> MonitoringService:
     """The state of what this service needs."""
     return MonitoringService(MonitoringDAO(partial(transaction, database(request).reads)))
 

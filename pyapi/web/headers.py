@@ -77,7 +77,7 @@ def is_unchanged(request: Request, tag: str) -> bool:
     return tag in known or "*" in known
 
 
-def idempotency_key(request: Request) -> str | None:
+async def idempotency_key(request: Request) -> str | None:
     """The `Idempotency-Key`; None without one. Raises BadRequest for one that nobody would mean."""
     keys = request.headers.getlist("idempotency-key")
     if not keys:
@@ -92,7 +92,7 @@ def entity_tag(revision: int) -> str:
     return f'"rev-{revision}"'
 
 
-def expected_revision(request: Request) -> int | None:
+async def expected_revision(request: Request) -> int | None:
     """The revision that `If-Match` asks for; None without the header, and for `*`, which any record meets.
 
     A tag that is none of ours is 0, which no record has: whether the precondition holds is asked last, after the record

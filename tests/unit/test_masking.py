@@ -437,6 +437,20 @@ def test_the_short_way_through_a_plain_url_hides_what_the_long_way_hides(url: st
     assert mask_text(url) == credentials.hide_secrets(url, credentials.find_secrets(url))
 
 
+@given(
+    st.sampled_from(["postgresql", "jdbc:mysql", "https", "mongodb+srv"]),
+    *(st.text(alphabet="aZ09._-", min_size=1, max_size=6) for _ in range(2)),
+    st.sampled_from(["", ":5432", "/", "/db", ":1/a/b", ":5432/銷售_1", "//x.é"]),
+)
+def test_the_short_way_past_a_url_without_a_password_hides_what_the_long_way_hides(
+    scheme: str, user: str, host: str, rest: str
+) -> None:
+    url = f"{scheme}://{user}@{host}{rest}"
+    assert credentials._URL_WITHOUT_PASSWORD.fullmatch(url)
+    assert credentials.find_secrets(url) == []
+    assert mask_text(url) == url
+
+
 middles = st.text(alphabet="aZ09/@:#?", max_size=12)
 PLACES = (
     *("postgresql://user:{}@host:5432/db", "https://user:{}@host/p@x", "redis://:{}@host", "mysql://a@b:{}@h/d?x=y"),

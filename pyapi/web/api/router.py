@@ -7,9 +7,10 @@ from pyapi.web.api import access, airflow, audit, auth, data, etl, monitoring, r
 from pyapi.web.problems import problem_responses
 
 router = APIRouter(prefix="/api")
+# First, what is asked most: FastAPI tries the routes one after the other, twice at each level.
+router.include_router(data.router, responses=problem_responses([DatabaseUnavailable]))
 router.include_router(auth.router, responses=problem_responses([DatabaseUnavailable]))
 router.include_router(tokens.router, responses=problem_responses([DatabaseUnavailable]))
-router.include_router(data.router, responses=problem_responses([DatabaseUnavailable]))
 router.include_router(access.router, responses=problem_responses([DatabaseUnavailable]))
 router.include_router(schedules.router)
 router.include_router(etl.router)

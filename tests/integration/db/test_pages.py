@@ -1,0 +1,56 @@
+"""A page behind a cursor costs what the first page costs: an index of its order is entered at that place."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from sqlalchemy import event, text
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+
+from pyapi.db.audience import Audience
+from pyapi.db.dao import DataRecordDAO, OrderKey, RecordFilter
+from pyapi.enums import RecordStatus
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+async def plan_of_page(engine: AsyncEngine, wanted: RecordFilter, order: list[OrderKey], after: Sequence[Any]) -> str:
+    """How PostgreSQL would find the page in a table so large that it avoids to read or to sort all of it."""
+    asked: list[tuple[str, Any]] = []
+
+    def remember(_: object, __: object, statement: str, parameters: Any, *___: object) -> None:
+        asked.append((statement, parameters))
+
+    async with AsyncSession(engine) as session:
+        for method in ("seqscan", "bitmapscan", "sort"):
+            await session.execute(text(f"SET LOCAL enable_{method} = off"))
+        event.listen(engine.sync_engine, "before_cursor_execute", remember)
+        await DataRecordDAO(session, Audience(1)).page(wanted, order=order, skip=0, limit=11, after=after)
+        event.remove(engine.sync_engine, "before_cursor_execute", remember)
+        ((statement, parameters),) = asked
+        plan = await (await session.connection()).exec_driver_sql(f"EXPLAIN {statement}", parameters)
+        return "\n".join(line for (line,) in plan)
+
+
+DESCENDING, ASCENDING = True, False
+CREATED = [OrderKey("created_at", DESCENDING), OrderKey("id", DESCENDING)]
+NAME = [OrderKey("name", ASCENDING), OrderKey("id", ASCENDING)]
+NEXT_RUN = [OrderKey("next_run_at", ASCENDING), OrderKey("id", ASCENDING)]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "order", "after"),
+    [
+        pytest.param(RecordFilter(), CREATED, [NOON, 5], id="newest first"),
+        pytest.param(RecordFilter(status=RecordStatus.ACTIVE), CREATED, [NOON, 5], id="newest first, of one status"),
+        pytest.param(RecordFilter(), NAME, ["x", 5], id="by name"),
+        pytest.param(RecordFilter(), NEXT_RUN, [NOON, 5], id="by next run"),
+    ],
+)
+async def test_an_index_is_entered_at_the_place_of_the_cursor(
+    committing: AsyncEngine, wanted: RecordFilter, order: list[OrderKey], after: Sequence[Any]
+) -> None:
+    plan = await plan_of_page(committing, wanted, order, after)
+    conditions = [line for line in plan.splitlines() if "Index Cond" in line and "ROW(" in line]
+    assert len(conditions) == 1, plan
