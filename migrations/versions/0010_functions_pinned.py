@@ -16,8 +16,8 @@ depends_on: str | Sequence[str] | None = None
 # So they look in pg_catalog alone, and name what is ours with its schema.
 PINNED = "SET search_path = pg_catalog, pg_temp"
 
-# `pyapi.actor_id` and `pyapi.actor_name` say which user of PyAPI writes. Anybody may set a parameter, so they count only
-# from a role that PyAPI itself could be: one that may end sessions. Everybody else is written down as their role.
+# `pyapi.actor_id` and `pyapi.actor_name` say which user of PyAPI writes. Anybody may set a parameter, so they count
+# only from a role that PyAPI itself could be: one that may end sessions. Others are written down as their role.
 WRITE_REVISION = """
 CREATE OR REPLACE FUNCTION pyapi_write_revision() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
@@ -82,7 +82,11 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute(earlier("0001").SEARCH_PATH)
-    for statement in (earlier("0006").prepare_record_now(), queue_for_airflow(), replacing(earlier("0001").CHANGE_COUNTER)):
+    for statement in (
+        earlier("0006").prepare_record_now(),
+        queue_for_airflow(),
+        replacing(earlier("0001").CHANGE_COUNTER),
+    ):
         op.execute(statement)
     earlier("0002").replace_write_revision("to_jsonb(record) - 'next_run_at' - 'schedule_summary'")
     for function in SIMPLE[:2]:

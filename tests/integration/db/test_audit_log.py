@@ -57,7 +57,9 @@ async def test_a_role_that_owns_nothing_writes_reads_and_prunes(committing: Asyn
 SAY_SOMEBODY = "SELECT set_config('pyapi.actor_name', 'somebody else', true)"
 
 
-async def test_a_role_that_is_not_pyapi_prunes_under_its_own_name(committing: AsyncEngine, service: AsyncEngine) -> None:
+async def test_a_role_that_is_not_pyapi_prunes_under_its_own_name(
+    committing: AsyncEngine, service: AsyncEngine
+) -> None:
     await write(committing, OLD_ROWS)
     await write(service, SAY_SOMEBODY, PRUNE)
     assert await write(service, NEWEST) == f"role:{service.url.username}"
@@ -102,10 +104,3 @@ async def test_a_role_without_rights_cannot_prune(
     with pytest.raises(DBAPIError) as refused:
         await write(stranger, PRUNE)
     assert refused.value.orig.sqlstate == "42501"  # type: ignore[union-attr]
-
-
-# In a time zone that a session can invent, a day may have any length: here the clocks go back by six days each night.
-DAY_OF_MINUS_FIVE = """
-SELECT set_config('TimeZone', format('AAA0BBB-144,%s/0,%s/0', d, d + 3), true)
-FROM (SELECT extract(doy FROM now() AT TIME ZONE 'UTC')::integer - 1) AS today (d)
-"""
