@@ -25,7 +25,6 @@ FROM (VALUES
 DO $$
 DECLARE
     role text;
-    other text;
 BEGIN
     FOREACH role IN ARRAY ARRAY[
         current_setting('pyapi.service_role'), current_setting('pyapi.reader_role'), current_setting('pyapi.writer_role')
@@ -35,12 +34,6 @@ BEGIN
         END IF;
         EXECUTE format(
             'ALTER ROLE %I LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS', role);
-        FOR other IN
-            SELECT g.rolname FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid
-            WHERE m.member = (SELECT oid FROM pg_roles WHERE rolname = role)
-        LOOP
-            EXECUTE format('REVOKE %I FROM %I', other, role);
-        END LOOP;
         EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), role);
         EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', current_setting('pyapi.schema'), role);
         EXECUTE format('ALTER ROLE %I IN DATABASE %I SET search_path = %I',
@@ -115,14 +108,16 @@ BEGIN
     EXECUTE format('GRANT USAGE ON SEQUENCE %I.pyapi_data_records_id_seq TO %I', schema, writer);
 END $$;
 
--- The audit log has an owner of its own, who cannot sign in. The service adds rows and reads them; old ones go through
--- a function that leaves a row about it. A migration that changes this table runs as a superuser.
+-- The audit log has an owner of its own, who cannot sign in. The service adds rows and reads them, and the database says
+-- when they were added and in which order; old ones go through a function that leaves a row about it. The functions are
+-- named one by one: the service may make others, and those must not get the rights of this owner. A migration that
+-- changes this table runs as a superuser.
 DO $$
 DECLARE
     auditor text := current_setting('pyapi.audit_role');
     service text := current_setting('pyapi.service_role');
     schema text := current_setting('pyapi.schema');
-    found record;
+    signature text;
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = auditor) THEN
         EXECUTE format('CREATE ROLE %I', auditor);
@@ -133,17 +128,57 @@ BEGIN
     END IF;
     EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', schema, auditor);
     EXECUTE format('ALTER TABLE %I.pyapi_audit_log OWNER TO %I', schema, auditor);
-    FOR found IN
-        SELECT p.oid::regprocedure AS signature
-        FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-        WHERE n.nspname = schema AND p.proname LIKE 'pyapi\_%audit%'
-    LOOP
-        EXECUTE format('ALTER FUNCTION %s OWNER TO %I', found.signature, auditor);
+    FOREACH signature IN ARRAY ARRAY[
+        'pyapi_refuse_audit_change()', 'pyapi_record_audit_pruning()', 'pyapi_prune_audit_log(timestamptz, integer)'
+    ] LOOP
+        EXECUTE format('ALTER FUNCTION %I.%s OWNER TO %I', schema, signature, auditor);
     END LOOP;
     EXECUTE format('REVOKE ALL ON %I.pyapi_audit_log FROM PUBLIC, %I', schema, service);
-    EXECUTE format('GRANT SELECT, INSERT ON %I.pyapi_audit_log TO %I', schema, service);
+    EXECUTE format('GRANT SELECT, INSERT (event, actor_id, actor_name, target_kind, target_id, changes, is_cut, details,'
+        ' request_id, address, user_agent) ON %I.pyapi_audit_log TO %I', schema, service);
     EXECUTE format('GRANT USAGE ON SEQUENCE %I.pyapi_audit_log_id_seq TO %I', schema, service);
     EXECUTE format('GRANT EXECUTE ON FUNCTION %I.pyapi_prune_audit_log(timestamptz, integer) TO %I', schema, service);
+END $$;
+
+-- No role is a member of another, whoever granted that: since PostgreSQL 16 each grantor has a grant of its own, and one
+-- WITH INHERIT FALSE, SET TRUE shows in no right of the role, which can put on the other's whenever it wants.
+DO $$
+DECLARE
+    roles text[] := ARRAY[
+        current_setting('pyapi.service_role'), current_setting('pyapi.reader_role'),
+        current_setting('pyapi.writer_role'), current_setting('pyapi.audit_role')];
+    found record;
+BEGIN
+    FOR found IN
+        SELECT g.rolname AS granted, m.rolname AS member, b.rolname AS grantor
+        FROM pg_auth_members a
+        JOIN pg_roles g ON g.oid = a.roleid JOIN pg_roles m ON m.oid = a.member LEFT JOIN pg_roles b ON b.oid = a.grantor
+        WHERE m.rolname = ANY (roles) OR g.rolname = current_setting('pyapi.audit_role')
+    LOOP
+        IF current_setting('server_version_num')::integer >= 160000 THEN
+            EXECUTE format('REVOKE %I FROM %I GRANTED BY %I', found.granted, found.member, found.grantor);
+        ELSE
+            EXECUTE format('REVOKE %I FROM %I', found.granted, found.member);
+        END IF;
+    END LOOP;
+    -- Membership that no grant says: the owner of the database is one of pg_database_owner, who owns the schema public.
+    FOR found IN
+        SELECT m.rolname AS member, g.rolname AS granted FROM pg_roles m, pg_roles g
+        WHERE m.rolname <> g.rolname AND NOT m.rolsuper AND pg_has_role(m.oid, g.oid, 'MEMBER')
+          AND (m.rolname = ANY (roles) OR g.rolname = current_setting('pyapi.audit_role'))
+    LOOP
+        RAISE EXCEPTION 'role % is a member of %', found.member, found.granted
+            USING HINT = 'Look for who granted it, and for the owner of the database.';
+    END LOOP;
+    -- Whoever owns a schema may drop what is in it, whose ever that is.
+    IF EXISTS (
+        SELECT FROM pg_namespace n JOIN pg_roles o ON o.oid = n.nspowner
+        WHERE n.nspname = current_setting('pyapi.schema') AND o.rolname = ANY (roles)
+    ) THEN
+        RAISE EXCEPTION 'schema % belongs to a role of PyAPI, which could drop the audit log',
+            current_setting('pyapi.schema')
+            USING HINT = 'Give it another owner: ALTER SCHEMA ... OWNER TO ...';
+    END IF;
 END $$;
 
 -- At last the promise itself: none of them may do anything with what is not PyAPI's. Whatever was granted is taken

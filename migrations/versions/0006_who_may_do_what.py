@@ -5,6 +5,7 @@ from types import ModuleType
 
 import sqlalchemy as sa
 from alembic import op
+from alembic.util import CommandError
 from sqlalchemy.dialects import postgresql
 
 revision: str = "0006"
@@ -21,7 +22,7 @@ def upgrade() -> None:
     create_grants()
     create_access_tokens()
     # A record that others may see, or may no longer, has changed.
-    compare_columns("{0}.owner_id, {0}.created_at", "{0}.owner_id, {0}.visibility, {0}.created_at")
+    op.execute(prepare_record_now())
 
 
 def add_columns() -> None:
@@ -92,6 +93,7 @@ def create_access_tokens() -> None:
 
 
 def downgrade() -> None:
+    refuse_to_forget()
     op.execute(migration("0001").SEARCH_PATH)
     op.execute(prepare_record())
     op.drop_table("pyapi_access_tokens")
@@ -100,13 +102,37 @@ def downgrade() -> None:
     op.drop_column("pyapi_users", "role")
 
 
-def compare_columns(before: str, after: str) -> None:
-    """Let the trigger of changes compare other columns; `{0}` stands for NEW and OLD."""
+# What the schema before this one cannot say, and what would hold instead: all records are public, all users write.
+NARROWED = {
+    "records that are not public": "SELECT count(*) FROM pyapi_data_records WHERE visibility <> 'public'",
+    "records that are shared": "SELECT count(DISTINCT record_id) FROM pyapi_data_grants",
+    "users who may only read": "SELECT count(*) FROM pyapi_users WHERE role <> 'editor'",
+}
+WIDEN = (
+    "UPDATE pyapi_data_records SET visibility = 'public'; DELETE FROM pyapi_data_grants;"
+    " UPDATE pyapi_users SET role = 'editor';"
+)
+
+
+def refuse_to_forget() -> None:
+    """Raise CommandError while somebody would be let in: private records would be everybody's, without a word."""
+    found = {what: op.get_bind().scalar(sa.text(count)) for what, count in NARROWED.items()}
+    if any(found.values()):
+        told = ", ".join(f"{count} {what}" for what, count in found.items() if count)
+        raise CommandError(
+            f"The version before 0006 shows every record to everybody and lets every user write, and there are {told}."
+            f" If that is what you want, say so first: {WIDEN}"
+        )
+
+
+def prepare_record_now() -> str:
+    """The trigger of changes, which compares one column more."""
     statement = prepare_record()
     for row in ("NEW", "OLD"):
-        assert before.format(row) in statement
-        statement = statement.replace(before.format(row), after.format(row))
-    op.execute(statement)
+        before = f"{row}.owner_id, {row}.created_at"
+        assert before in statement
+        statement = statement.replace(before, f"{row}.owner_id, {row}.visibility, {row}.created_at")
+    return statement
 
 
 def prepare_record() -> str:

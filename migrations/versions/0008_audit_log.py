@@ -1,7 +1,6 @@
 """Who did what: a log that can only grow, and be cut off at its old end."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
@@ -16,7 +15,6 @@ INDEXES = ("at",), ("event", "id"), ("actor_id", "id"), ("target_kind", "target_
 
 
 def upgrade() -> None:
-    op.execute(first().SEARCH_PATH)
     op.create_table(
         "pyapi_audit_log",
         sa.Column("id", sa.BigInteger(), nullable=False),
@@ -37,15 +35,20 @@ def upgrade() -> None:
     for columns in INDEXES:
         op.create_index(f"ix_pyapi_audit_log_{'_'.join(columns)}", "pyapi_audit_log", list(columns))
     for statement in APPEND_ONLY:
-        op.execute(statement)
+        execute(statement)
 
 
 # Nobody changes a row. Nobody deletes one of the last day, and whoever deletes older ones leaves a row that says how
 # many, which stays for a day at least. To get round that the owner of the table has to change the table; a role that
 # is granted no more than SELECT, INSERT and the function below cannot (see deployment/sql).
 
+# The service may create functions and operators in its schema, and one whose types fit better than those of PostgreSQL
+# would be taken first, and run with the rights of the owner. So the functions look for nothing there but what they name
+# with its schema. A day is 24 hours: how long '1 day' is depends on the time zone, which a session can invent.
+
 REFUSE_CHANGE = """
-CREATE FUNCTION pyapi_refuse_audit_change() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION {schema}.pyapi_refuse_audit_change() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF TG_OP = 'DELETE' AND current_setting('pyapi.pruning', true) = 'on' THEN
         RETURN NULL;
@@ -57,40 +60,46 @@ END $$
 """
 
 RECORD_PRUNING = """
-CREATE FUNCTION pyapi_record_audit_pruning() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+CREATE FUNCTION {schema}.pyapi_record_audit_pruning() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+    actor_name text;
     deleted bigint;
     oldest timestamptz;
     newest timestamptz;
 BEGIN
     SELECT count(*), min(g.at), max(g.at) INTO deleted, oldest, newest FROM gone g;
-    IF newest > clock_timestamp() - interval '1 day' THEN
+    IF newest > clock_timestamp() - interval '24 hours' THEN
         RAISE EXCEPTION 'rows of the last day stay' USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
+    -- Anybody may set a parameter, so it counts only from a role that PyAPI itself could be: one that may end sessions.
+    IF has_table_privilege(session_user::text, '{schema}.pyapi_sessions'::text, 'UPDATE'::text) THEN
+        actor_name := nullif(current_setting('pyapi.actor_name', true), '');
+    END IF;
     IF deleted > 0 THEN
-        INSERT INTO pyapi_audit_log (event, actor_name, target_kind, details) VALUES (
+        INSERT INTO {schema}.pyapi_audit_log (event, actor_name, target_kind, details) VALUES (
             'audit.pruned',
-            coalesce(nullif(current_setting('pyapi.actor_name', true), ''), 'role:' || session_user),
+            coalesce(actor_name, 'role:'::text || session_user::text),
             'audit',
-            jsonb_build_object('deleted', deleted, 'oldest', oldest, 'newest', newest, 'role', session_user));
+            jsonb_build_object(
+                'deleted', deleted, 'oldest', oldest, 'newest', newest, 'role', session_user::text));
     END IF;
     RETURN NULL;
 END $$
 """
 
 PRUNE = """
-CREATE FUNCTION pyapi_prune_audit_log(older_than timestamptz, most integer) RETURNS integer
-LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+CREATE FUNCTION {schema}.pyapi_prune_audit_log(older_than timestamptz, most integer) RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     deleted integer;
 BEGIN
-    IF older_than IS NULL OR older_than > clock_timestamp() - interval '1 day' THEN
+    IF older_than IS NULL OR older_than > clock_timestamp() - interval '24 hours' THEN
         RAISE EXCEPTION 'rows of the last day stay' USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
     PERFORM set_config('pyapi.pruning', 'on', true);
-    DELETE FROM pyapi_audit_log WHERE id IN (
-        SELECT l.id FROM pyapi_audit_log l WHERE l.at < older_than ORDER BY l.at LIMIT most);
+    DELETE FROM {schema}.pyapi_audit_log WHERE id IN (
+        SELECT l.id FROM {schema}.pyapi_audit_log l WHERE l.at < older_than ORDER BY l.at LIMIT most);
     GET DIAGNOSTICS deleted = ROW_COUNT;
     PERFORM set_config('pyapi.pruning', '', true);
     RETURN deleted;
@@ -127,8 +136,10 @@ def downgrade() -> None:
     op.execute("DROP FUNCTION pyapi_refuse_audit_change()")
 
 
-def first() -> Any:
-    """The first migration, whose search path is used again."""
-    script = op.get_context().script
-    assert script is not None
-    return script.get_revision("0001").module
+def execute(statement: str) -> None:
+    """Run a statement in which `{schema}` stands for the schema of our tables, quoted where it must be."""
+    schema: str = op.get_bind().scalar(sa.text("SELECT quote_ident(current_schema())"))
+    in_literal = schema.replace("'", "''")
+    named = statement.replace("'{schema}.", f"'{in_literal}.").replace("{schema}", schema)
+    # As it is: a name may have a colon, which op.execute() takes for a parameter.
+    op.get_bind().exec_driver_sql(named)

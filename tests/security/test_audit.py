@@ -478,6 +478,11 @@ async def statements(connection: AsyncConnection) -> list[str]:
 PRUNING = "SELECT set_config('pyapi.pruning', 'on', true)"
 COPY = "INSERT INTO pyapi_audit_log (id, event) SELECT id, event FROM pyapi_audit_log"
 REPLICA = "SET LOCAL session_replication_role = replica"
+# A session may invent a time zone, one whose clocks have just gone forward by twelve days: yesterday is yet to come.
+ZONE = """
+SELECT set_config('TimeZone', format('AAA144BBB-144,J%s/0,J%s/0', 1 + (today + 2) % 365, 1 + (today + 12) % 365), true)
+FROM (SELECT extract(doy FROM now() AT TIME ZONE 'UTC')::integer) AS days (today)
+"""
 REWRITES: list[tuple[str, ...]] = [
     ("UPDATE pyapi_audit_log SET actor_name = 'somebody else'",),
     ("UPDATE pyapi_audit_log SET at = now() - interval '2 days'",),
@@ -489,6 +494,7 @@ REWRITES: list[tuple[str, ...]] = [
     (PRUNING, "DELETE FROM pyapi_audit_log"),
     ("SELECT pyapi_prune_audit_log(now(), 1000)",),
     ("SELECT pyapi_prune_audit_log(now() + interval '1 year', 1000)",),
+    (ZONE, "SELECT pyapi_prune_audit_log(now(), 1000)"),
     (REPLICA, "DELETE FROM pyapi_audit_log"),
     (REPLICA, "UPDATE pyapi_audit_log SET event = 'x'"),
 ]

@@ -16,6 +16,7 @@ import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from pyapi.db.engine import parse_database_url
+from pyapi.db.meta import VERSION_TABLE, Base
 from tests.conftest import PostgresServer
 from tests.fixtures.servers import RunningServer, server_on, sign_up
 from tests.integration.db.airflow_tables import create_airflow_tables, foreign_state
@@ -153,10 +154,8 @@ READS = [  # what the reader kit asks for (deployment/airflow/pyapi_airflow/data
     "SELECT state - 'config', pyapi_rule(state -> 'config') FROM pyapi_data_revisions",
     "SELECT id, name, description, status, config, owner, revision, updated_at, next_run_at FROM pyapi_records_v1",
 ]
-SECRETS = [
-    *("pyapi_users", "pyapi_sessions", "pyapi_refresh_tokens", "pyapi_access_tokens", "pyapi_data_grants"),
-    *("pyapi_attempts", "pyapi_audit_log", "pyapi_alembic_version", "pyapi_airflow_outbox"),
-]
+# Every table but these two.
+SECRETS = sorted({*Base.metadata.tables, VERSION_TABLE} - {"pyapi_data_records", "pyapi_data_revisions"})
 
 
 @pytest.mark.parametrize("statement", READS)
@@ -187,6 +186,11 @@ async def test_a_reader_changes_nothing(shared: Shared, statement: str) -> None:
         await shared.as_("reader", statement, before="SET default_transaction_read_only = off")
 
 
+async def test_that_is_about_every_table(shared: Shared) -> None:
+    tables = r"SELECT array_agg(relname::text) FROM pg_class WHERE relname LIKE 'pyapi\_%' AND relkind IN ('r', 'p')"
+    assert set(await shared.as_operator(tables)) == {*SECRETS, "pyapi_data_records", "pyapi_data_revisions"}
+
+
 async def test_a_reader_does_not_change_anything_by_mistake(shared: Shared) -> None:
     assert await shared.as_("reader", "SHOW default_transaction_read_only") == [("on",)]
 
@@ -197,6 +201,16 @@ async def test_a_writer_writes_records_with_their_revisions(shared: Shared) -> N
         "writer", f"SELECT revision, changed_by_name FROM pyapi_data_revisions WHERE record_id = {record}"
     )
     assert kept == [(1, f"role:{shared.roles['writer']}")]
+
+
+async def test_a_writer_cannot_say_that_somebody_else_was_it(shared: Shared) -> None:
+    forge = "SET pyapi.actor_id = '1'; SET pyapi.actor_name = 'somebody else'"
+    insert = "INSERT INTO pyapi_data_records (name) VALUES ('forged') RETURNING id"
+    [(record,)] = await shared.as_("writer", insert, before=forge)
+    kept = await shared.as_(
+        "writer", f"SELECT changed_by, changed_by_name FROM pyapi_data_revisions WHERE record_id = {record}"
+    )
+    assert kept == [(None, f"role:{shared.roles['writer']}")]
 
 
 @pytest.mark.parametrize("table", ["pyapi_data_revisions", "pyapi_users"])
@@ -230,10 +244,79 @@ async def test_the_service_adds_to_the_audit_log(shared: Shared) -> None:
     assert found == [("user.registered",), ("login.succeeded",)]
 
 
+ADD_OLD = "INSERT INTO pyapi_audit_log (event, at) VALUES ('old', now() - interval '9 days')"
+PRUNE = "SELECT pyapi_prune_audit_log(now() - interval '2 days', 100)"
+
+
 async def test_the_service_cuts_off_the_old_end_of_the_audit_log(shared: Shared) -> None:
-    add = "INSERT INTO pyapi_audit_log (event, at) VALUES ('old', now() - interval '9 days')"
-    prune = "SELECT pyapi_prune_audit_log(now() - interval '2 days', 100)"
-    assert await shared.as_("service", prune, before=add) == [(1,)]
+    await shared.as_operator(ADD_OLD)
+    assert await shared.as_("service", PRUNE) == [(1,)]
+
+
+@pytest.mark.parametrize("column", ["at", "id"])
+async def test_the_service_says_neither_when_a_row_was_added_nor_after_which(shared: Shared, column: str) -> None:
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await shared.as_("service", f"INSERT INTO pyapi_audit_log (event, {column}) VALUES ('x', DEFAULT)")
+
+
+# --- What the service puts where the functions look -------------------------------------------------------------------
+
+TRAP = "RETURNS {} LANGUAGE plpgsql AS $$BEGIN RAISE 'caught %', current_user; END$$"
+OPERATOR = "CREATE FUNCTION trap({0}, {0}) " + TRAP + "; CREATE OPERATOR {2} (LEFTARG={0}, RIGHTARG={0}, FUNCTION=trap)"
+DROP_OPERATOR = "DROP FUNCTION trap({0}, {0}) CASCADE"
+OBJECT = "jsonb_build_object(text, bigint, text, timestamptz, text, timestamptz, text, {0})"
+TRAPS = {
+    "|| of names": (OPERATOR, DROP_OPERATOR, ("name", "text", "||")),
+    "= of varchars": (OPERATOR, DROP_OPERATOR, ("varchar", "boolean", "=")),
+    "object of name": ("CREATE FUNCTION " + OBJECT + TRAP, "DROP FUNCTION " + OBJECT, ("name", "jsonb")),
+    "object of text": ("CREATE FUNCTION " + OBJECT + TRAP, "DROP FUNCTION " + OBJECT, ("text", "jsonb")),
+}
+
+
+@pytest.fixture
+async def trap(shared: Shared, request: pytest.FixtureRequest) -> AsyncIterator[None]:
+    """A function that fits better than one of PostgreSQL, and says in whose name it ran."""
+    create, drop, types = TRAPS[request.param]
+    await shared.as_("service", "SELECT", before=create.replace("RETURNS {}", f"RETURNS {types[1]}").format(*types))
+    yield
+    await shared.as_("service", "SELECT", before=drop.format(*types))
+
+
+@pytest.mark.usefixtures("trap")
+@pytest.mark.parametrize("trap", TRAPS, indirect=True)
+async def test_what_the_service_makes_does_not_run_as_the_owner_of_the_audit_log(shared: Shared) -> None:
+    await shared.as_operator(ADD_OLD)
+    assert await shared.as_("service", PRUNE) == [(1,)]
+
+
+@pytest.mark.usefixtures("trap")
+@pytest.mark.parametrize("trap", TRAPS, indirect=True)
+async def test_what_somebody_makes_does_not_run_when_a_record_is_written(shared: Shared) -> None:
+    """Whoever may create in the schema; here it is the service, elsewhere it may be Airflow."""
+    make = "INSERT INTO pyapi_data_records (name) VALUES ('x')"
+    change = (
+        "UPDATE pyapi_data_records SET name = 'y' WHERE id = (SELECT max(id) FROM pyapi_data_records) RETURNING name"
+    )
+    assert await shared.as_("writer", change, before=make) == [("y",)]
+
+
+async def test_every_function_of_ours_looks_in_pg_catalog_alone(shared: Shared) -> None:
+    """A temporary table comes last, and is none that a function names."""
+    others = r"""
+        SELECT array_agg(oid::regprocedure::text) FROM pg_proc WHERE proname LIKE 'pyapi\_%'
+        AND proconfig IS DISTINCT FROM ARRAY['search_path=pg_catalog, pg_temp']
+    """
+    assert await shared.as_operator(others) is None
+
+
+async def test_a_function_of_the_service_does_not_get_the_rights_of_the_auditor(shared: Shared) -> None:
+    """It only looks as if it were one of the audit log, when the script runs after an upgrade."""
+    make = "CREATE FUNCTION pyapi_own_audit() RETURNS int SECURITY DEFINER LANGUAGE sql AS 'SELECT 1'"
+    await shared.as_("service", "SELECT", before=make)
+    await run_script(shared.url, shared.roles)
+    owner = await shared.as_operator("SELECT proowner::regrole::text FROM pg_proc WHERE proname = 'pyapi_own_audit'")
+    await shared.as_("service", "SELECT", before="DROP FUNCTION pyapi_own_audit")
+    assert owner == shared.roles["service"]
 
 
 async def test_nobody_signs_in_as_the_owner_of_the_audit_log(shared: Shared) -> None:
@@ -255,6 +338,53 @@ async def test_a_role_that_could_reach_airflow_is_not_set_up(shared: Shared) -> 
             await run_script(shared.url, shared.roles)
     finally:
         await shared.as_operator("REVOKE SELECT ON variable FROM PUBLIC")
+
+
+@pytest.fixture
+async def of_airflow(shared: Shared, postgres_server: PostgresServer) -> AsyncIterator[str]:
+    """A role of Airflow, whose administrator is another role (and may grant it)."""
+    airflow, administrator = (f"pyapi_test_{name}_{os.getpid()}" for name in ("airflow", "administrator"))
+    for statement in (
+        f"CREATE ROLE {airflow}",
+        f"CREATE ROLE {administrator}",
+        f"GRANT {airflow} TO {administrator} WITH ADMIN OPTION",
+    ):
+        await postgres_server.execute(statement)
+    yield airflow
+    for name in (airflow, administrator):
+        await postgres_server.execute(f"DROP ROLE {name}")
+
+
+@pytest.mark.parametrize("role", SIGN_IN)
+async def test_a_membership_that_another_role_granted_is_taken_back(shared: Shared, of_airflow: str, role: str) -> None:
+    """Since PostgreSQL 16 it is another grant than the one of a superuser, and gives no right until it is put on."""
+    administrator = of_airflow.replace("_airflow_", "_administrator_")
+    grant = f"SET ROLE {administrator}; GRANT {of_airflow} TO {shared.roles[role]} WITH INHERIT FALSE, SET TRUE"
+    connection = await asyncpg.connect(dsn(shared.url))
+    await connection.execute(grant)
+    await connection.close()
+    await run_script(shared.url, shared.roles)
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await shared.as_(role, "SELECT", before=f"SET ROLE {of_airflow}")
+
+
+async def test_nobody_can_become_the_owner_of_the_audit_log(shared: Shared, of_airflow: str) -> None:
+    await shared.as_operator(f"GRANT {{role}} TO {of_airflow}", "audit")
+    await run_script(shared.url, shared.roles)
+    assert await shared.as_operator(f"SELECT pg_has_role('{of_airflow}', '{{role}}', 'MEMBER')", "audit") is False
+
+
+@pytest.mark.parametrize("what", ["SCHEMA public", "DATABASE {database}"])
+async def test_a_service_that_could_drop_the_audit_log_is_not_set_up(shared: Shared, what: str) -> None:
+    """Whoever owns the schema may; so may the owner of the database, where the schema is public."""
+    what = what.format(database=parse_database_url(shared.url).database)
+    before = {"S": "pg_database_owner", "D": "CURRENT_USER"}[what[0]]
+    await shared.as_operator(f"ALTER {what} OWNER TO {{role}}")
+    try:
+        with pytest.raises(asyncpg.RaiseError, match=r"belongs to a role of PyAPI|is a member of pg_database_owner"):
+            await run_script(shared.url, shared.roles)
+    finally:
+        await shared.as_operator(f"ALTER {what} OWNER TO {before}")
 
 
 async def test_the_script_has_no_password_and_no_command_of_psql() -> None:

@@ -16,10 +16,11 @@ SELECT now() - interval '100 days' + n * interval '1 second', 'data.created' FRO
 PRUNE = "SELECT pyapi_prune_audit_log(now() - interval '90 days', 20)"
 # As in deployment/sql: what a service needs that does not own the table.
 GRANTS = (
-    "GRANT SELECT, INSERT ON pyapi_audit_log TO {role}",
+    "GRANT SELECT, INSERT (event, actor_name) ON pyapi_audit_log TO {role}",
     "GRANT USAGE ON SEQUENCE pyapi_audit_log_id_seq TO {role}",
     "GRANT EXECUTE ON FUNCTION pyapi_prune_audit_log(timestamptz, integer) TO {role}",
 )
+NEWEST = "SELECT actor_name FROM pyapi_audit_log WHERE event = 'audit.pruned' ORDER BY id DESC LIMIT 1"
 
 
 async def write(engine: AsyncEngine, *statements: str) -> Any:
@@ -46,11 +47,28 @@ async def test_it_is_cut_off_in_batches_each_with_a_row(committing: AsyncEngine)
     assert (deleted, await write(committing, told)) == ([20, 20, 10, 0], [20, 20, 10])
 
 
-async def test_a_role_that_owns_nothing_writes_reads_and_prunes(service: AsyncEngine) -> None:
-    await write(service, OLD_ROWS)
+async def test_a_role_that_owns_nothing_writes_reads_and_prunes(committing: AsyncEngine, service: AsyncEngine) -> None:
+    await write(service, "INSERT INTO pyapi_audit_log (event) VALUES ('data.created')")
+    await write(committing, OLD_ROWS)
     assert await write(service, PRUNE) == 20
-    newest = "SELECT actor_name FROM pyapi_audit_log WHERE event = 'audit.pruned' ORDER BY id DESC LIMIT 1"
-    assert await write(service, newest) == f"role:{service.url.username}"
+    assert await write(service, NEWEST) == f"role:{service.url.username}"
+
+
+SAY_SOMEBODY = "SELECT set_config('pyapi.actor_name', 'somebody else', true)"
+
+
+async def test_a_role_that_is_not_pyapi_prunes_under_its_own_name(
+    committing: AsyncEngine, service: AsyncEngine
+) -> None:
+    await write(committing, OLD_ROWS)
+    await write(service, SAY_SOMEBODY, PRUNE)
+    assert await write(service, NEWEST) == f"role:{service.url.username}"
+
+
+async def test_pyapi_says_who_prunes_without_owning_the_tables(committing: AsyncEngine, service: AsyncEngine) -> None:
+    await write(committing, OLD_ROWS, f"GRANT UPDATE ON pyapi_sessions TO {service.url.username}")
+    await write(service, SAY_SOMEBODY, PRUNE)
+    assert await write(service, NEWEST) == "somebody else"
 
 
 @pytest.mark.parametrize(
@@ -58,6 +76,8 @@ async def test_a_role_that_owns_nothing_writes_reads_and_prunes(service: AsyncEn
     [
         ("UPDATE pyapi_audit_log SET event = 'x'",),
         ("DELETE FROM pyapi_audit_log",),
+        ("INSERT INTO pyapi_audit_log (event, at) VALUES ('x', now() - interval '9 days')",),
+        ("INSERT INTO pyapi_audit_log (event, id) VALUES ('x', 9223372036854775807)",),
         (
             "SELECT set_config('pyapi.pruning', 'on', true)",
             "DELETE FROM pyapi_audit_log WHERE at < now() - interval '9 d'",

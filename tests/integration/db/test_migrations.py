@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 import pytest
+from alembic.util import CommandError
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -149,6 +150,49 @@ async def test_after_up_down_and_up_the_tables_are_those_of_the_models(empty: As
     await downgrade(empty, "base")
     await upgrade(empty)
     assert await compare_with_models(empty) == []
+
+
+FUNCTIONS = r"SELECT pg_get_functiondef(oid) FROM pg_proc WHERE proname LIKE 'pyapi\_%' ORDER BY proname"
+
+
+async def test_functions_are_restored_when_their_migration_is_taken_back(empty: AsyncEngine) -> None:
+    await upgrade(empty, "0009")
+    before = await rows(empty, FUNCTIONS)
+    await upgrade(empty, "0010")
+    await downgrade(empty, "0009")
+    assert await rows(empty, FUNCTIONS) == before
+
+
+RESTRICTED = {
+    "1 records that are not public": "INSERT INTO pyapi_data_records (name, visibility) VALUES ('x', 'private')",
+    "1 records that are shared": """
+        WITH made AS (INSERT INTO pyapi_data_records (name) VALUES ('x') RETURNING id),
+            li AS (INSERT INTO pyapi_users (username, email, hashed_password) VALUES ('li', 'li', 'x') RETURNING id)
+        INSERT INTO pyapi_data_grants (record_id, user_id, permission) SELECT made.id, li.id, 'read' FROM made, li""",
+    "1 users who may only read": """
+        INSERT INTO pyapi_users (username, email, hashed_password, role) VALUES ('wang', 'wang', 'x', 'viewer')""",
+}
+
+
+@pytest.mark.parametrize("told", RESTRICTED)
+async def test_nobody_is_let_in_by_a_downgrade(new_database: NewDatabase, engines: NewEngine, told: str) -> None:
+    """The version before has no word for it, and after the next upgrade everything would be open to everybody."""
+    engine = engines(await new_database())
+    await run(engine, RESTRICTED[told])
+    with pytest.raises(CommandError, match=f"there are {told}. If that is what you want"):
+        await downgrade(engine, "0005")
+
+
+async def test_a_downgrade_goes_on_when_that_is_said_as_it_names_it(
+    new_database: NewDatabase, engines: NewEngine
+) -> None:
+    engine = engines(await new_database())
+    await run(engine, *RESTRICTED.values())
+    with pytest.raises(CommandError) as refused:
+        await downgrade(engine, "0005")
+    await run(engine, *str(refused.value).partition("say so first: ")[2].split(";")[:-1])
+    await downgrade(engine, "0005")
+    assert await current_revision(engine) == "0005"
 
 
 async def test_after_an_upgrade_the_version_is_the_one_of_the_code(migrated: AsyncEngine) -> None:
@@ -341,3 +385,9 @@ async def test_triggers_work_whatever_search_path_a_writer_has(in_own_schema: As
         """INSERT INTO "ETL 作業".pyapi_data_records (name) VALUES ('x')""",
     )
     assert await rows(in_own_schema, "SELECT change_kind FROM pyapi_data_revisions") == ["created"]
+
+
+async def test_so_does_the_pruning_of_the_audit_log(in_own_schema: AsyncEngine) -> None:
+    old = "INSERT INTO pyapi_audit_log (event, at) VALUES ('old', now() - interval '9 days')"
+    await run(in_own_schema, old, """SELECT "ETL 作業".pyapi_prune_audit_log(now() - interval '2 days', 100)""")
+    assert await rows(in_own_schema, "SELECT event FROM pyapi_audit_log") == ["audit.pruned"]
