@@ -39,6 +39,7 @@ from pyapi.services.auth_service import AuthService, Caller
 from pyapi.services.backfill_service import BackfillService
 from pyapi.services.calendar_service import CalendarService
 from pyapi.services.check_service import CheckService
+from pyapi.services.current_password import CurrentPassword
 from pyapi.services.data_service import DataService
 from pyapi.services.history_service import HistoryService
 from pyapi.services.monitoring_service import MonitoringService
@@ -108,10 +109,18 @@ def user_service(request: Request, caller: Superuser, session: DbSession, lookup
     return UserService(lookup, UserDAO(session), SessionDAO(session), AccessTokenDAO(session), audit)
 
 
-def token_service(request: Request, caller: SignedIn, session: DbSession) -> TokenService:
+def token_service(
+    request: Request,
+    caller: SignedIn,
+    session: DbSession,
+    lookup: Lookup,
+    attempts: Annotated[AttemptService, Depends(attempt_service)],
+) -> TokenService:
     """Personal access tokens of the caller."""
-    audit = audit_trail(request, AuditDAO(session), caller)
-    return TokenService(UserDAO(session), AccessTokenDAO(session), caller, audit)
+    audit, current = audit_trail(request, AuditDAO(session), caller), CurrentPassword(
+        request.app.state.passwords, attempts
+    )
+    return TokenService(lookup, UserDAO(session), AccessTokenDAO(session), caller, current, audit)
 
 
 def audit_service(_: Superuser, session: DbReadSession) -> AuditService:

@@ -298,7 +298,12 @@ async def change_address(client: httpx.AsyncClient, account: Account, password: 
     return await client.put("/api/auth/me", json=body, headers=account.headers)
 
 
-asked_for_the_password = pytest.mark.parametrize("ask", [change_password, change_address])
+async def make_token(client: httpx.AsyncClient, account: Account, password: str) -> httpx.Response:
+    body = {"name": "x", "scopes": ["data:read"], "current_password": password}
+    return await client.post("/api/auth/tokens", json=body, headers=account.headers)
+
+
+asked_for_the_password = pytest.mark.parametrize("ask", [change_password, change_address, make_token])
 
 
 @asked_for_the_password
