@@ -36,6 +36,7 @@ from pyapi.utils.auth import (
 from pyapi.utils.changes import Change, find_changes
 
 MOST_SESSIONS: Final = 100
+NOBODY_S_NAME: Final = ""
 
 
 def utc_now() -> datetime:
@@ -156,8 +157,9 @@ class AuthService:
     async def login(self, request: LoginRequest, client: Client) -> TokenPair:
         """Open a session. Raises InvalidCredentials, always the same one, after exactly one hash; TooManyRequests."""
         self._passwords.require_room()
-        user = await self._lookup.by_username(request.username)
-        # By the stored name: the database has its own idea of which letters are the same in small.
+        # The database has its own idea of which letters are the same in small: to it, `İ` may be an `i`. Whoever could
+        # name an account in two ways would see at the limit that there is one.
+        user = await self._lookup.by_username(request.username if request.can_be_an_account else NOBODY_S_NAME)
         async with self._attempts.password(user.username if user else request.username):
             fits = await self._passwords.verify(request.password, user.hashed_password if user else None)
             if user is None or not fits or not user.is_active:
