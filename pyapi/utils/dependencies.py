@@ -255,7 +255,8 @@ def _own_journal(request: Request, patience: Patience, caller: Caller) -> AuditT
 
 def _runs(request: Request, patience: Patience, caller: Caller, sealer: Sealer) -> RunService:
     stores, audit = _run_stores(request, patience, caller), _own_journal(request, patience, caller)
-    return RunService(request.app.state.airflow, stores, caller, audit, sealer=sealer)
+    state = request.app.state
+    return RunService(state.airflow, stores, caller, audit, sealer=sealer, cursors=state.cursors)
 
 
 def run_service(request: Request, caller: RunWriter, sealer: RecordSealer, patience: RequestPatience) -> RunService:
