@@ -1,5 +1,6 @@
 """Accounts, logins and tokens on the wire."""
 
+import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -9,9 +10,10 @@ from pydantic import MISSING, BaseModel, ConfigDict, Field, StrictBool, StringCo
 from pyapi.enums import Role
 from pyapi.schemas.fields import Email, Limit, Name, RequestBody, SearchWords, Skip, Text
 
+_USERNAME = re.compile(r"[A-Za-z0-9_-]{3,64}")
 Username = Annotated[
     str,
-    StringConstraints(pattern=r"^[A-Za-z0-9_-]{3,64}$"),
+    StringConstraints(pattern=f"^{_USERNAME.pattern}$"),
     Field(description="3 to 64 letters, digits, `_` or `-`; upper and lower case are the same name."),
 ]
 NewPassword = Annotated[
@@ -57,6 +59,11 @@ class LoginRequest(RequestBody):
 
     username: Annotated[Text, StringConstraints(min_length=1, max_length=255)]
     password: GivenPassword
+
+    @property
+    def can_be_an_account(self) -> bool:
+        """Whether a name like this can be registered at all."""
+        return _USERNAME.fullmatch(self.username) is not None
 
 
 class LoginForm(LoginRequest):

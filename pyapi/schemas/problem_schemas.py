@@ -27,4 +27,6 @@ class ProblemDocument(BaseModel):
 class ValidationProblemDocument(ProblemDocument):
     """The problem document of a 422."""
 
-    errors: list[ProblemField]
+    errors: list[ProblemField] = Field(
+        description="What is wrong, 32 reasons at most; 'detail' says when there are more."
+    )

@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from pyapi.enums import Scope
+from pyapi.schemas.auth_schemas import GivenPassword
 from pyapi.schemas.fields import RequestBody
 
 MOST_DAYS = 365
@@ -38,13 +39,21 @@ class TokenCreate(RequestBody):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "examples": [{"name": "夜間 CI", "scopes": ["data:read", "runs:write"], "expires_in_days": 90}]
+            "examples": [
+                {
+                    "name": "夜間 CI",
+                    "scopes": ["data:read", "runs:write"],
+                    "expires_in_days": 90,
+                    "current_password": "SecurePass123",
+                }
+            ]
         }
     )
 
     name: TokenName = Field(description="What it is for.")
     scopes: Scopes
     expires_in_days: Annotated[int, Field(ge=1, le=MOST_DAYS), BeforeValidator(_no_text)] = 90
+    current_password: GivenPassword
 
 
 class TokenRead(BaseModel):

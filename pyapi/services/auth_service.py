@@ -24,6 +24,7 @@ from pyapi.schemas.auth_schemas import (
 )
 from pyapi.services.attempt_service import AttemptService
 from pyapi.services.audit_trail import Actor, AuditTrail, Target
+from pyapi.services.current_password import CurrentPassword, wrong_current_password
 from pyapi.services.password_service import PasswordService
 from pyapi.utils.auth import (
     PERSONAL_TOKEN_PREFIX,
@@ -35,6 +36,7 @@ from pyapi.utils.auth import (
 from pyapi.utils.changes import Change, find_changes
 
 MOST_SESSIONS: Final = 100
+NOBODY_S_NAME: Final = ""
 
 
 def utc_now() -> datetime:
@@ -133,6 +135,7 @@ class AuthService:
         self._passwords = passwords
         self._policy = policy
         self._attempts = attempts
+        self._current = CurrentPassword(passwords, attempts)
         self._audit = audit
 
     async def register(self, request: RegisterRequest) -> UserRead:
@@ -154,8 +157,9 @@ class AuthService:
     async def login(self, request: LoginRequest, client: Client) -> TokenPair:
         """Open a session. Raises InvalidCredentials, always the same one, after exactly one hash; TooManyRequests."""
         self._passwords.require_room()
-        user = await self._lookup.by_username(request.username)
-        # By the stored name: the database has its own idea of which letters are the same in small.
+        # The database has its own idea of which letters are the same in small: to it, `İ` may be an `i`. Whoever could
+        # name an account in two ways would see at the limit that there is one.
+        user = await self._lookup.by_username(request.username if request.can_be_an_account else NOBODY_S_NAME)
         async with self._attempts.password(user.username if user else request.username):
             fits = await self._passwords.verify(request.password, user.hashed_password if user else None)
             if user is None or not fits or not user.is_active:
@@ -255,7 +259,7 @@ class AuthService:
         changes = request.model_dump(exclude={"current_password"})
         user = await self._own(caller)
         if changes.get("email", user.email) != user.email:
-            await self._require_current(user, request.current_password)
+            await self._current.require(user, request.current_password)
         if changes:
             before = {field: getattr(user, field) for field in changes}
             user = await self._users.update(user.id, **changes)
@@ -266,14 +270,14 @@ class AuthService:
     async def change_password(self, caller: Caller, request: ChangePasswordRequest) -> SessionsEnded:
         """Set a new password and end every session, this one included."""
         user = await self._own(caller)
-        await self._require_current(user, request.current_password)
+        await self._current.require(user, request.current_password)
         inputs = [user.username, user.email, user.full_name or "", request.current_password]
         await self._passwords.require_strong(request.new_password, pointer="/body/new_password", user_inputs=inputs)
         new_hash = await self._passwords.hash(request.new_password)
         # Locked first, so that a login with the old password comes before this or fails, see SessionDAO.start.
         locked = await self._users.lock(user.id)
         if locked is None or locked.hashed_password != user.hashed_password:
-            raise _wrong_current_password()
+            raise wrong_current_password()
         await self._users.update(user.id, hashed_password=new_hash)
         ended = await self._sessions.end_all(user.id, reason="password-changed")
         await self._record("password.changed", caller, sessions=ended)
@@ -290,16 +294,3 @@ class AuthService:
         if user is None:  # deleted since the request began
             raise InvalidToken
         return user
-
-    async def _require_current(self, user: User, password: str | None) -> None:
-        """Under the limits of a login: whoever has stolen an access token must not find the password with it."""
-        if password is None:
-            raise _wrong_current_password()
-        self._passwords.require_room()
-        async with self._attempts.password(user.username):
-            if not await self._passwords.verify(password, user.hashed_password):
-                raise _wrong_current_password()
-
-
-def _wrong_current_password() -> ValidationFailed:
-    return ValidationFailed([FieldError("Send your current password.", "/body/current_password")])

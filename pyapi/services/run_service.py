@@ -42,6 +42,7 @@ from pyapi.services.run_results import RunResults
 from pyapi.services.runnable_records import RunnableRecords
 from pyapi.services.schedule_service import Clock, utc_now
 from pyapi.utils.masking import mask_secrets
+from pyapi.utils.opaque import Opaque
 from pyapi.utils.sealing import Sealer
 
 NEWEST_FIRST = "-run_after"
@@ -60,14 +61,19 @@ class RunService:
         audit: AuditTrail,
         *,
         sealer: Sealer,
+        cursors: Opaque,
         clock: Clock = utc_now,
     ) -> None:
-        """`runs`, and `audit`, open sessions of their own, so that no connection to the database waits for Airflow."""
+        """`runs`, and `audit`, open sessions of their own, so that no connection to the database waits for Airflow.
+
+        `cursors` hides those of Airflow: they hold the time and the id of a run that the caller perhaps may not see.
+        """
         self._airflow = airflow
         self._runs = runs
         self._caller = caller
         self._audit = audit
         self._sealer = sealer
+        self._cursors = cursors
         self._clock = clock
         self._records = RunnableRecords(airflow, runs, clock=clock)
         self._results = RunResults(airflow, runs, self._records, sealer=sealer)
@@ -75,26 +81,26 @@ class RunService:
     async def page(self, record_id: int, params: RunListParams) -> RunList:
         """Runs of a record. Raises NotFound, ValidationFailed."""
         await self._records.get(record_id)
-        found, next_cursor = await self._page(record_id, params)
-        return RunList.model_construct(data=await self._read_all(found), next_cursor=next_cursor)
+        found, next_cursor = await self._page(record_id, params, cursor=self._opened(params.cursor))
+        return RunList.model_construct(data=await self._read_all(found), next_cursor=self._closed(next_cursor))
 
     async def page_of_all(self, params: RunListParams) -> RecordRunList:
         """Runs of all records that the caller may see; of deleted ones for admins. Raises ValidationFailed.
 
         Airflow does not know who may see what, so a page may have fewer runs than were asked for.
         """
+        next_cursor: str | None = self._opened(params.cursor)
         for _ in range(MOST_PAGES):
-            found, next_cursor = await self._page(None, params)
+            found, next_cursor = await self._page(None, params, cursor=next_cursor or "")
             shown, names = await self._shown(found)
             if shown or next_cursor is None:
                 break
-            params = params.model_copy(update={"cursor": next_cursor})
         reads = await self._read_all(run for run, _ in shown)
         data = [
             RecordRun.model_construct(**dict(read), record_id=record_id, record_name=names.get(record_id))
             for read, (_, record_id) in zip(reads, shown, strict=True)
         ]
-        return RecordRunList.model_construct(data=data, next_cursor=next_cursor)
+        return RecordRunList.model_construct(data=data, next_cursor=self._closed(next_cursor))
 
     async def _shown(self, found: Iterable[Run]) -> tuple[list[tuple[Run, int]], dict[int, str]]:
         """Those runs that the caller may see, each with the id of its record, and the names of these records."""
@@ -196,12 +202,20 @@ class RunService:
                 raise NotFound("This run has no such task, or the task no such try.")
             yield LogMasker(configs, conf=run.conf, sealer=self._sealer).entries(lines)
 
-    async def _page(self, record_id: int | None, params: RunListParams) -> tuple[list[Run], str | None]:
+    def _opened(self, cursor: str | None) -> str:
+        """Airflow's cursor; empty for the first page. Raises ValidationFailed for one that this caller did not get."""
+        if not cursor:
+            return ""
+        opened = self._cursors.open(cursor, user_id=self._caller.user_id)
+        return opened if opened is not None else _refuse_cursor()
+
+    def _closed(self, cursor: str | None) -> str | None:
+        return None if cursor is None else self._cursors.close(cursor, user_id=self._caller.user_id)
+
+    async def _page(self, record_id: int | None, params: RunListParams, *, cursor: str) -> tuple[list[Run], str | None]:
         wanted = RunFilter(state=params.state, run_type=params.type, after=params.from_, before=params.to)
         try:
-            page = await self._airflow.runs(
-                record_id, wanted, order_by=NEWEST_FIRST, limit=params.limit, cursor=params.cursor or ""
-            )
+            page = await self._airflow.runs(record_id, wanted, order_by=NEWEST_FIRST, limit=params.limit, cursor=cursor)
         except Refused:
             _refuse_cursor()
         return page.runs, page.next_cursor

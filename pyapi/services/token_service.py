@@ -3,12 +3,13 @@
 from datetime import timedelta
 from typing import Final
 
-from pyapi.db.auth_dao import UserDAO
+from pyapi.db.auth_dao import UserDAO, UserLookup
 from pyapi.db.token_dao import AccessTokenDAO
 from pyapi.exceptions import Conflict, InvalidToken, NotFound
 from pyapi.schemas.token_schemas import TokenCreate, TokenCreated, TokenList, TokenRead
 from pyapi.services.audit_trail import AuditTrail, Target
 from pyapi.services.auth_service import Caller
+from pyapi.services.current_password import CurrentPassword, wrong_current_password
 from pyapi.services.schedule_service import Clock, utc_now
 from pyapi.utils.auth import new_personal_token, personal_token_digest
 
@@ -19,19 +20,38 @@ class TokenService:
     """The tokens of one caller, who is in a session: no token makes another one."""
 
     def __init__(
-        self, users: UserDAO, tokens: AccessTokenDAO, caller: Caller, audit: AuditTrail, *, clock: Clock = utc_now
+        self,
+        lookup: UserLookup,
+        users: UserDAO,
+        tokens: AccessTokenDAO,
+        caller: Caller,
+        current: CurrentPassword,
+        audit: AuditTrail,
+        *,
+        clock: Clock = utc_now,
     ) -> None:
+        self._lookup = lookup
         self._users = users
         self._tokens = tokens
         self._caller = caller
+        self._current = current
         self._audit = audit
         self._clock = clock
 
     async def create(self, request: TokenCreate) -> TokenCreated:
-        """Make a token, and forget those that have expired. Raises Conflict when there are too many."""
+        """Make a token, and forget those that have expired. Raises Conflict when there are too many.
+
+        It outlives the session, so it needs the password: a stolen access token would become one for a year otherwise.
+        Raises ValidationFailed for a wrong one, TooManyRequests.
+        """
         user_id = self._caller.user_id
-        if await self._users.lock(user_id) is None:  # deleted since the request began
+        user = await self._lookup.by_id(user_id)
+        if user is None:  # deleted since the request began
             raise InvalidToken
+        await self._current.require(user, request.current_password)
+        locked = await self._users.lock(user_id)
+        if locked is None or locked.hashed_password != user.hashed_password:
+            raise wrong_current_password()
         await self._tokens.delete_expired(user_id)
         if await self._tokens.count(user_id) >= MOST_TOKENS:
             raise Conflict(f"You have {MOST_TOKENS} personal access tokens. Revoke one that is not needed.")

@@ -39,6 +39,7 @@ from pyapi.services.auth_service import AuthService, Caller
 from pyapi.services.backfill_service import BackfillService
 from pyapi.services.calendar_service import CalendarService
 from pyapi.services.check_service import CheckService
+from pyapi.services.current_password import CurrentPassword
 from pyapi.services.data_service import DataService
 from pyapi.services.history_service import HistoryService
 from pyapi.services.monitoring_service import MonitoringService
@@ -108,10 +109,18 @@ async def user_service(request: Request, caller: Superuser, session: DbSession, 
     return UserService(lookup, UserDAO(session), SessionDAO(session), AccessTokenDAO(session), audit)
 
 
-async def token_service(request: Request, caller: SignedIn, session: DbSession) -> TokenService:
+async def token_service(
+    request: Request,
+    caller: SignedIn,
+    session: DbSession,
+    lookup: Lookup,
+    attempts: Annotated[AttemptService, Depends(attempt_service)],
+) -> TokenService:
     """Personal access tokens of the caller."""
-    audit = audit_trail(request, AuditDAO(session), caller)
-    return TokenService(UserDAO(session), AccessTokenDAO(session), caller, audit)
+    audit, current = audit_trail(request, AuditDAO(session), caller), CurrentPassword(
+        request.app.state.passwords, attempts
+    )
+    return TokenService(lookup, UserDAO(session), AccessTokenDAO(session), caller, current, audit)
 
 
 async def audit_service(_: Superuser, session: DbReadSession) -> AuditService:
@@ -234,7 +243,8 @@ def _own_journal(request: Request, patience: Patience, caller: Caller) -> AuditT
 
 def _runs(request: Request, patience: Patience, caller: Caller, sealer: Sealer) -> RunService:
     stores, audit = _run_stores(request, patience, caller), _own_journal(request, patience, caller)
-    return RunService(request.app.state.airflow, stores, caller, audit, sealer=sealer)
+    state = request.app.state
+    return RunService(state.airflow, stores, caller, audit, sealer=sealer, cursors=state.cursors)
 
 
 async def run_service(

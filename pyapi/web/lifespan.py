@@ -31,6 +31,7 @@ from pyapi.services.schedule_keeper import ScheduleKeeper
 from pyapi.services.worker_threads import WorkerThreads
 from pyapi.settings import Settings
 from pyapi.utils.auth import PasswordHasher, TokenSigner
+from pyapi.utils.opaque import Opaque
 from pyapi.utils.sealing import Sealer
 from pyapi.web import metrics
 
@@ -65,6 +66,7 @@ async def lifespan(app: FastAPI, *, settings: Settings) -> AsyncIterator[None]:
         app.state.calendar_desk = CalendarDesk(calendar_threads, waiting=CALENDAR_QUEUE)
         app.state.tokens = token_policy(settings)
         app.state.sealer = Sealer(settings.sealing_keys())
+        app.state.cursors = opaque(settings)
         app.state.attempt_policy = attempt_policy(settings)
         app.state.attempt_places = asyncio.Semaphore(ATTEMPT_PLACES)
         app.state.anonymous_read = settings.anonymous_read
@@ -156,12 +158,20 @@ def _account(settings: Settings, url: str) -> httpx.Auth:
     return PasswordAccount(url, username=settings.airflow_username, password=password)
 
 
+def opaque(settings: Settings) -> Opaque:
+    """What this installation encrypts for those who hand it back."""
+    previous = _previous_key(settings)
+    return Opaque([settings.signing_key(), *([previous] if previous is not None else [])])
+
+
+def _previous_key(settings: Settings) -> str | None:
+    return settings.secret_key_previous.get_secret_value() if settings.secret_key_previous is not None else None
+
+
 def token_policy(settings: Settings) -> TokenPolicy:
     """How this installation signs tokens and how long they live."""
-    previous = settings.secret_key_previous
-    previous_key = previous.get_secret_value() if previous is not None else None
     return TokenPolicy(
-        signer=TokenSigner(settings.signing_key(), previous_key=previous_key),
+        signer=TokenSigner(settings.signing_key(), previous_key=_previous_key(settings)),
         access_lifetime=timedelta(minutes=settings.access_token_expire_minutes),
         session_lifetime=timedelta(days=settings.refresh_token_expire_days),
     )

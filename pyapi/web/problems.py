@@ -19,6 +19,11 @@ MEDIA_TYPE = "application/problem+json"
 # What the schemas say in their own words arrives as these types of pydantic; the prefix is pydantic's.
 _OWN_WORDS = ("value_error", "Value error, ")
 
+MOST_ERRORS = 32
+"""As many reasons as an answer lists: somebody can send thousands of unknown names, and nobody reads as many."""
+
+MORE_ERRORS = f"The request is not valid; 'errors' says what to change, and lists the first {MOST_ERRORS} reasons only."
+
 
 class ProblemResponse(JSONResponse):
     """A problem document."""
@@ -29,7 +34,9 @@ class ProblemResponse(JSONResponse):
 def problem_response(request: Request, problem: Problem) -> ProblemResponse:
     """The answer for a failure of our own."""
     errors = problem.errors if isinstance(problem, ValidationFailed) else ()
-    return _render(request, problem.status, problem.code, problem.title, problem.detail, problem.headers, errors)
+    detail = problem.detail if len(errors) <= MOST_ERRORS else MORE_ERRORS
+    shown = errors[:MOST_ERRORS]
+    return _render(request, problem.status, problem.code, problem.title, detail, problem.headers, shown)
 
 
 def _render(
@@ -63,7 +70,9 @@ async def _on_problem(request: Request, error: Exception) -> ProblemResponse:
 async def _on_invalid_request(request: Request, error: Exception) -> ProblemResponse:
     """FastAPI's own 422. Its text would repeat the input, passwords included, so ours is made from the reasons only."""
     assert isinstance(error, RequestValidationError)
-    return problem_response(request, ValidationFailed([_field_error(item) for item in error.errors()]))
+    # One more than is shown: from it the answer knows that there are more.
+    items = error.errors()[: MOST_ERRORS + 1]
+    return problem_response(request, ValidationFailed([_field_error(item) for item in items]))
 
 
 def _field_error(item: Mapping[str, Any]) -> FieldError:

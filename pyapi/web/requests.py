@@ -21,6 +21,9 @@ BODY_SECONDS = 30.0
 """For a whole body, from the moment when somebody wants to read it; 1 MiB in 30 s is 280 kbit/s."""
 
 MAX_DIGITS = 308
+MAX_NAMES = 12_000
+"""In all objects of a body; the largest config has 10,000 values. Each unknown name costs an error of its own."""
+
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 
@@ -55,14 +58,21 @@ class StrictRequest(Request):
 
 
 def parse_json(text: str) -> Any:
-    """Parse JSON without Python's additions to it."""
+    """Parse JSON without Python's additions to it, and with no more names than a request can need."""
+    names = 0
+
+    def counted(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal names
+        names += len(pairs)
+        return _unique(pairs) if names <= MAX_NAMES else _refuse("it has too many names in its objects")
+
     try:
         return json.loads(
             text,
             parse_constant=lambda _: _refuse("NaN and Infinity are not numbers"),
             parse_float=_finite,
             parse_int=_bounded,
-            object_pairs_hook=_unique,
+            object_pairs_hook=counted,
         )
     except RecursionError:
         _refuse("it is nested too deeply")

@@ -232,7 +232,8 @@ async def _revoke(client: httpx.AsyncClient, account: Account) -> None:
 
 
 async def _make_token(client: httpx.AsyncClient, account: Account) -> None:
-    await client.post("/api/auth/tokens", json={"name": SECRET, "scopes": ["data:read"]}, headers=account.headers)
+    body = {"name": SECRET, "scopes": ["data:read"], "current_password": PASSWORD}
+    await client.post("/api/auth/tokens", json=body, headers=account.headers)
 
 
 Act = Callable[[httpx.AsyncClient, Account], Awaitable[None]]

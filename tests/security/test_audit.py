@@ -35,6 +35,7 @@ from tests.fixtures.servers import sign_up as register
 
 ENDED, RUNNING = "manual__ended", "manual__running"
 NEW_PASSWORD = "另一組更長的密碼 2026"
+TOKEN: dict[str, Any] = {"name": "ci", "scopes": ["data:read"], "current_password": PASSWORD}
 SECRETS = {
     "a url": "postgresql://etl:s3cr3t-in-a-url@host/db",
     "password": "s3cr3t-under-a-key",
@@ -63,9 +64,7 @@ async def scene(client: httpx.AsyncClient, sign_up: SignUp, fake_airflow: FakeAi
     fake_airflow.add_run(record_id, ENDED)
     fake_airflow.add_run(record_id, RUNNING, state="running", end_date=None)
     [session] = (await client.get("/api/auth/sessions", headers=boss.headers)).json()["data"]
-    token = await client.post(
-        "/api/auth/tokens", json={"name": "nightly", "scopes": ["data:read"]}, headers=boss.headers
-    )
+    token = await client.post("/api/auth/tokens", json=TOKEN, headers=boss.headers)
     ids = {
         "token_id": token.json()["id"],
         "data_id": record_id,
@@ -115,7 +114,7 @@ WRITES: dict[str, Write | None] = {
     ),
     "update_user": Write("user.updated", "user:user_id", {"is_active": False}),
     "revoke_user_tokens": Write("tokens.revoked", "user:user_id"),
-    "create_token": Write("token.created", "token:new", {"name": "ci", "scopes": ["data:read"]}),
+    "create_token": Write("token.created", "token:new", TOKEN),
     "revoke_token": Write("token.revoked", "token:token_id"),
     "set_access": Write("data.shared", "record:data_id", {"grants": [{"username": "other", "permission": "read"}]}),
     "create_data": Write("data.created", "record:new", {"name": "新", "config": SECRETS}),
@@ -188,7 +187,7 @@ async def test_a_write_is_one_row_about_who_what_and_from_where(
 async def test_a_program_is_told_from_its_owner(
     client: httpx.AsyncClient, connection: AsyncConnection, scene: Scene
 ) -> None:
-    token = {"name": "ci", "scopes": ["data:write"]}
+    token = TOKEN | {"scopes": ["data:write"]}
     made = (await client.post("/api/auth/tokens", json=token, headers=scene.boss.headers)).json()
     headers = {"Authorization": f"Bearer {made['token']}"} | CLIENT
     await client.put(f"/api/data/{scene.ids['data_id']}", json={"name": "新"}, headers=headers)

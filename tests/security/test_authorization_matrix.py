@@ -53,7 +53,7 @@ RUNNING = "manual__2"
 NEW_ACCOUNT = {"username": "newcomer", "email": "newcomer@example.com", "password": PASSWORD}
 NEW_PASSWORD = {"current_password": PASSWORD, "new_password": "correct horse battery staple"}
 BACKFILL = {"from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z"}
-TOKEN = {"name": "ci", "scopes": ["data:read"]}
+TOKEN = {"name": "ci", "scopes": ["data:read"], "current_password": PASSWORD}
 
 # What is sent is valid, so who is let in succeeds. The refresh token is filled in below.
 ROUTES: dict[str, tuple[str, Any]] = {
@@ -202,7 +202,7 @@ class World:
         return user_id
 
     async def make_token(self, name: str, scopes: list[str]) -> dict[str, Any]:
-        body = {"name": "x", "scopes": scopes}
+        body = {"name": "x", "scopes": scopes, "current_password": PASSWORD}
         answer = await self.client.post("/api/auth/tokens", json=body, headers=self.headers[name])
         made: dict[str, Any] = answer.raise_for_status().json()
         return made

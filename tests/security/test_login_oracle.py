@@ -27,6 +27,7 @@ FAILURES = {
     "closed account": {"username": "closed", "password": PASSWORD},
     "closed account, wrong password": {"username": "closed", "password": "SecurePass124"},
     "a name nobody can have": {"username": "no such name", "password": PASSWORD},
+    "a name the database may take for another": {"username": "Wang\u0130", "password": PASSWORD},
     "longest name": {"username": "王" * 255, "password": PASSWORD},
     "a name as SQL": {"username": "Wang' OR '1'='1", "password": PASSWORD},
     "NUL in the password": {"username": "Wang", "password": "SecurePass123\0"},

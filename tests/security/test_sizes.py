@@ -9,9 +9,13 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from pyapi.edge import MAX_HEAD_BYTES, field_bytes
+from pyapi.web.problems import MOST_ERRORS
+from pyapi.web.requests import MAX_NAMES
+from tests.fixtures.application import assert_problem
 from tests.fixtures.servers import GUNICORN, UVICORN, RunningServer
 from tests.fixtures.wire import connected, problem, receive, send, send_slowly
 
@@ -125,6 +129,65 @@ def test_a_body_without_an_end_is_not_kept(shared_server: RunningServer) -> None
         for _ in itertools.repeat(None, 2000):  # 125 MiB
             connection.sendall(CHUNK)
     assert resident() - before < 30 * MIB
+
+
+# --- names and errors -------------------------------------------------------------------------------------------------
+
+OPEN_TO_STRANGERS = ["/api/auth/register", "/api/auth/login", "/api/schedules/preview"]
+open_to_strangers = pytest.mark.parametrize("path", OPEN_TO_STRANGERS)
+
+
+def names(count: int) -> dict[str, int]:
+    """An object of names that no schema knows."""
+    return {f"{number:06}": 1 for number in range(count)}
+
+
+@open_to_strangers
+async def test_an_answer_lists_32_errors_and_says_that_there_are_more(client: httpx.AsyncClient, path: str) -> None:
+    """One error for each of 10,000 names would be an answer of 0.7 MB."""
+    document = assert_problem(await client.post(path, json=names(10_000)), 422, "validation_failed")
+    assert (len(document["errors"]), f"the first {MOST_ERRORS} reasons only" in document["detail"]) == (32, True)
+
+
+async def test_an_answer_that_lists_all_errors_does_not_speak_of_more(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/api/auth/refresh", json={"refresh_token": "x"} | names(MOST_ERRORS))
+    document = assert_problem(answer, 422, "validation_failed")
+    assert (len(document["errors"]), "only" in document["detail"]) == (32, False)
+
+
+async def test_unknown_parameters_are_listed_as_briefly(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/api/data/", params=names(1000))
+    assert len(assert_problem(answer, 422, "validation_failed")["errors"]) == 32
+
+
+TOO_MANY_NAMES = {
+    "one object": names(MAX_NAMES + 1),
+    "many objects": {"config": [names(100)] * (MAX_NAMES // 100), "name": "x"},
+    "1 MB": names(80_000),
+}
+
+
+@pytest.mark.parametrize("case", TOO_MANY_NAMES)
+@open_to_strangers
+async def test_a_body_of_more_names_is_refused_before_anybody_looks_at_them(
+    client: httpx.AsyncClient, path: str, case: str
+) -> None:
+    document = assert_problem(await client.post(path, json=TOO_MANY_NAMES[case]), 422, "validation_failed")
+    reason = "The body is not JSON: it has too many names in its objects."
+    assert document["errors"] == [{"detail": reason, "pointer": "/body"}]
+
+
+async def test_so_many_names_are_taken(client: httpx.AsyncClient) -> None:
+    """They are refused for what they are, not for how many there are."""
+    answer = await client.post("/api/auth/login", json=names(MAX_NAMES))
+    assert len(assert_problem(answer, 422, "validation_failed")["errors"]) == 32
+
+
+async def test_a_form_has_20_fields_at_most(client: httpx.AsyncClient) -> None:
+    document = assert_problem(await client.post("/api/auth/login", data=names(21)), 422, "validation_failed")
+    assert document["errors"] == [
+        {"detail": "The body is not a form of at most 20 fields in UTF-8.", "pointer": "/body"}
+    ]
 
 
 # --- the servers of the first README ----------------------------------------------------------------------------------

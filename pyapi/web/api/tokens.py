@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Response
 
-from pyapi.exceptions import Conflict, InvalidToken, NotFound
+from pyapi.exceptions import Busy, Conflict, DatabaseUnavailable, InvalidToken, NotFound, TooManyRequests
 from pyapi.schemas.fields import MAX_ID, Message
 from pyapi.schemas.token_schemas import TokenCreate, TokenCreated, TokenList
 from pyapi.utils.dependencies import PersonalTokens
@@ -16,9 +16,13 @@ router = APIRouter(prefix="/auth/tokens", tags=["認證 Authentication"], route_
 TokenId = Annotated[int, Path(ge=1, le=MAX_ID)]
 
 
-@router.post("", status_code=201, responses=problem_responses([InvalidToken, Conflict]))
+@router.post(
+    "",
+    status_code=201,
+    responses=problem_responses([InvalidToken, Conflict, TooManyRequests, Busy, DatabaseUnavailable]),
+)
 async def create_token(body: TokenCreate, tokens: PersonalTokens, response: Response) -> TokenCreated:
-    """Make a personal access token, with which a program signs in as you. It is shown this once."""
+    """Make a personal access token for a program to sign in as you. It needs your password, and is shown this once."""
     response.headers["Cache-Control"] = "no-store"
     return await tokens.create(body)
 

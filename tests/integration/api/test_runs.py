@@ -1,7 +1,9 @@
 """Runs: who may start, watch, end and repeat them, and what they are told while Airflow has a bad day."""
 
 import asyncio
+import base64
 import json
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
@@ -30,6 +32,9 @@ CONFIG: dict[str, Any] = {
 }
 READ_RUN = {"run_id", "state", "run_type", "logical_date", "run_after", "start_date", "end_date"}
 READ_RUN |= {"duration_seconds", "conf", "note", "revision"}
+
+Cursors = Callable[[str], Awaitable[str]]
+both_lists = pytest.mark.parametrize("path", ["/api/runs", "/api/data/{id}/runs"])
 
 
 @pytest.fixture
@@ -477,7 +482,7 @@ async def test_a_record_that_airflow_does_not_have_has_no_runs(
     assert (await client.get(url(record), headers=owner)).json() == {"data": [], "next_cursor": None}
 
 
-@pytest.mark.parametrize("path", ["/api/runs", "/api/data/{id}/runs"])
+@both_lists
 async def test_pages_follow_each_other(
     client: httpx.AsyncClient, record: int, owner: dict[str, str], fake_airflow: FakeAirflow, path: str
 ) -> None:
@@ -493,10 +498,47 @@ async def test_pages_follow_each_other(
     assert found == ["r4", "r3", "r2", RUN]
 
 
-@pytest.mark.parametrize("path", ["/api/runs", "/api/data/{id}/runs"])
+@both_lists
 async def test_a_cursor_that_is_none(client: httpx.AsyncClient, record: int, owner: dict[str, str], path: str) -> None:
     answer = await client.get(path.format(id=record), params={"cursor": "garbage"}, headers=owner)
     assert assert_problem(answer, 422, "validation_failed")["errors"][0]["pointer"] == "/query/cursor"
+
+
+@pytest.fixture
+async def cursors(client: httpx.AsyncClient, record: int, owner: dict[str, str], fake_airflow: FakeAirflow) -> Cursors:
+    """A cursor of each list, the owner's."""
+    fake_airflow.add_run(record, "r2", run_after="2027-03-02T00:00:00Z")
+
+    async def cursor(path: str) -> str:
+        answer = await client.get(path.format(id=record), params={"limit": 1}, headers=owner)
+        return str(answer.json()["next_cursor"])
+
+    return cursor
+
+
+@both_lists
+async def test_a_cursor_tells_nothing_of_airflow_s(cursors: Cursors, path: str) -> None:
+    """Airflow writes the time and the id of the last row into its own, and that run may be hidden from the caller."""
+    cursor = await cursors(path)
+    read = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+    assert ("after-" in cursor, b"after-" in read) == (False, False)
+
+
+@both_lists
+async def test_a_cursor_is_only_for_whom_it_was_made(
+    client: httpx.AsyncClient, cursors: Cursors, record: int, sign_up: SignUp, path: str
+) -> None:
+    other = (await sign_up("reader", superuser=True)).headers
+    answer = await client.get(path.format(id=record), params={"cursor": await cursors(path)}, headers=other)
+    assert assert_problem(answer, 422, "validation_failed")["errors"][0]["pointer"] == "/query/cursor"
+
+
+@both_lists
+async def test_a_cursor_of_airflow_s_is_none(
+    client: httpx.AsyncClient, record: int, owner: dict[str, str], fake_airflow: FakeAirflow, path: str
+) -> None:
+    answer = await client.get(path.format(id=record), params={"cursor": "after-1"}, headers=owner)
+    assert_problem(answer, 422, "validation_failed")
 
 
 async def test_airflow_is_asked_for_the_wanted_runs_only(

@@ -12,15 +12,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionm
 
 from pyapi.db.audit_dao import AuditDAO
 from pyapi.db.auth_dao import UserDAO, UserLookup
+from pyapi.db.auth_models import User
 from pyapi.db.session_dao import SessionDAO
 from pyapi.db.token_dao import AccessTokenDAO
 from pyapi.services.audit_trail import AuditTrail
 from pyapi.services.token_service import MOST_TOKENS
 from pyapi.services.user_service import UserService
-from tests.fixtures.application import PASSWORD, Account, SignUp, assert_outcome, assert_problem
+from tests.fixtures.application import PASSWORD, Account, SignUp, assert_outcome, assert_problem, log_in
 
 TOKENS = "/api/auth/tokens"
-BODY: dict[str, Any] = {"name": "夜間 CI", "scopes": ["data:read"]}
+BODY: dict[str, Any] = {"name": "夜間 CI", "scopes": ["data:read"], "current_password": PASSWORD}
 ALL_SCOPES = ["data:read", "data:write", "runs:write"]
 READ_FIELDS = ["id", "name", "scopes", "created_at", "expires_at", "last_used_at"]
 
@@ -76,6 +77,10 @@ async def read_with(client: httpx.AsyncClient, token: str) -> httpx.Response:
         (BODY | {"expires_in_days": None}, 422, "validation_failed"),
         (BODY | {"token": "pyapi_pat_x"}, 422, "validation_failed"),
         ({"name": "x"}, 422, "validation_failed"),
+        (BODY | {"current_password": "wrong"}, 422, "validation_failed"),
+        (BODY | {"current_password": ""}, 422, "validation_failed"),
+        (BODY | {"current_password": None}, 422, "validation_failed"),
+        ({"name": "x", "scopes": ["data:read"]}, 422, "validation_failed"),
     ],
     ids=ascii,
 )
@@ -131,6 +136,50 @@ async def test_those_of_others_do_not_count(client: httpx.AsyncClient, owner: Ac
     for _ in range(MOST_TOKENS):
         await make(client, owner)
     await make(client, await sign_up("other"))
+
+
+# --- A stolen access token makes none ---------------------------------------------------------------------------------
+
+
+async def stored(connection: AsyncConnection) -> int:
+    return int((await connection.execute(text("SELECT count(*) FROM pyapi_access_tokens"))).scalar_one())
+
+
+@pytest.mark.parametrize("password", ["wrong", PASSWORD.lower(), None])
+async def test_without_the_password_there_is_no_token(
+    client: httpx.AsyncClient, owner: Account, connection: AsyncConnection, password: str | None
+) -> None:
+    body = BODY | {"current_password": password}
+    document = assert_problem(await client.post(TOKENS, json=body, headers=owner.headers), 422, "validation_failed")
+    assert ([error["pointer"] for error in document["errors"]], await stored(connection)) == (
+        ["/body/current_password"],
+        0,
+    )
+
+
+async def test_the_password_of_another_account_does_not_help(
+    client: httpx.AsyncClient, owner: Account, connection: AsyncConnection, sign_up: SignUp
+) -> None:
+    await sign_up("other")
+    changed = {"current_password": PASSWORD, "new_password": "另一組更長的密碼 2026"}
+    await client.post("/api/auth/change-password", json=changed, headers=owner.headers)
+    tokens = await log_in(client, "owner", "另一組更長的密碼 2026")
+    answer = await client.post(TOKENS, json=BODY, headers=bearer(tokens["access_token"]))
+    assert (answer.status_code, await stored(connection)) == (422, 0)
+
+
+async def test_a_password_that_changes_meanwhile_makes_no_token(
+    client: httpx.AsyncClient, owner: Account, connection: AsyncConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = UserDAO.lock
+
+    async def lock_later(users: UserDAO, user_id: int) -> User | None:
+        await connection.execute(text("UPDATE pyapi_users SET hashed_password = 'another'"))
+        return await lock(users, user_id)
+
+    monkeypatch.setattr(UserDAO, "lock", lock_later)
+    answer = await client.post(TOKENS, json=BODY, headers=owner.headers)
+    assert (answer.status_code, await stored(connection)) == (422, 0)
 
 
 # --- The list ---------------------------------------------------------------------------------------------------------
