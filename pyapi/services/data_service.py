@@ -90,7 +90,7 @@ class DataService:
     async def create(self, request: DataCreate) -> DataRead:
         """Store a new record, owned by the caller. Raises ValidationFailed."""
         caller = self._signed_in()
-        config = storable_config(request.config, stored=None, sealer=self._sealer)
+        config = storable_config(request.config, stored=None, sealer=self._sealer, is_own=True)
         await self._records.act_as(user_id=caller.user_id, username=caller.username)
         row = await self._records.add(
             name=request.name,
@@ -208,7 +208,9 @@ class DataService:
             raise PermissionDenied("Only the owner of this record or an admin decides who may see it.")
         status = changes.get("status", row.status)
         if "config" in changes:
-            changes["config"] = storable_config(changes["config"], stored=row.config, sealer=self._sealer)
+            changes["config"] = storable_config(
+                changes["config"], stored=row.config, sealer=self._sealer, is_own=self._is_own(row)
+            )
         elif status == RecordStatus.ACTIVE != row.status:
             self._require_runnable(row.config)
         if {"config", "status"} & changes.keys():
