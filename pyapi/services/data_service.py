@@ -44,6 +44,7 @@ from pyapi.services.schedule_service import (
 )
 from pyapi.services.stored_config import storable_config
 from pyapi.services.stored_job import stored_job_errors
+from pyapi.services.turns import Turns
 from pyapi.utils.changes import Change
 from pyapi.utils.masking import mask_secrets
 from pyapi.utils.sealing import Sealer
@@ -90,7 +91,7 @@ class DataService:
     async def create(self, request: DataCreate) -> DataRead:
         """Store a new record, owned by the caller. Raises ValidationFailed."""
         caller = self._signed_in()
-        config = storable_config(request.config, stored=None, sealer=self._sealer)
+        config = storable_config(request.config, stored=None, sealer=self._sealer, is_own=True)
         await self._records.act_as(user_id=caller.user_id, username=caller.username)
         row = await self._records.add(
             name=request.name,
@@ -130,7 +131,7 @@ class DataService:
         )
         rows, more = rows[: params.limit], len(rows) > params.limit
         return DataList(
-            data=self._items(rows),
+            data=await self._items(rows),
             total=await self._records.count(wanted) if params.include_total else None,
             skip=params.skip,
             limit=params.limit,
@@ -208,7 +209,9 @@ class DataService:
             raise PermissionDenied("Only the owner of this record or an admin decides who may see it.")
         status = changes.get("status", row.status)
         if "config" in changes:
-            changes["config"] = storable_config(changes["config"], stored=row.config, sealer=self._sealer)
+            changes["config"] = storable_config(
+                changes["config"], stored=row.config, sealer=self._sealer, is_own=self._is_own(row)
+            )
         elif status == RecordStatus.ACTIVE != row.status:
             self._require_runnable(row.config)
         if {"config", "status"} & changes.keys():
@@ -244,10 +247,17 @@ class DataService:
     def _read(self, row: RecordRow) -> DataRead:
         return DataRead.model_construct(**self._fields(row), next_runs=next_run_times(row, now=self._now))
 
-    def _items(self, rows: Sequence[RecordRow]) -> list[DataItem] | list[DataSummaryItem]:
-        if self._caller is not None:
-            return [DataItem.model_construct(**self._fields(row)) for row in rows]
-        return [DataSummaryItem.model_construct(**self._summary_fields(row)) for row in rows]
+    async def _items(self, rows: Sequence[RecordRow]) -> list[DataItem] | list[DataSummaryItem]:
+        """Each config may be a mebibyte to look through, so others get their turn in between."""
+        turns = Turns()
+        items: list[Any] = []
+        for row in rows:
+            if self._caller is not None:
+                items.append(DataItem.model_construct(**self._fields(row)))
+            else:
+                items.append(DataSummaryItem.model_construct(**self._summary_fields(row)))
+            await turns.give()
+        return items
 
     def _fields(self, row: RecordRow) -> dict[str, Any]:
         shown = row._replace(config=mask_secrets(row.config))._asdict()
@@ -256,9 +266,10 @@ class DataService:
         return shown | schedule | deployment_fields(row, error=error, now=self._now, is_linked=self._is_linked)
 
     def _summary_fields(self, row: RecordRow) -> dict[str, Any]:
-        return {"schedule": _shown_schedule(row.config)} | {
-            field: value for field, value in self._fields(row).items() if field in _SUMMARY_FIELDS
-        }
+        """Nothing of what it does not show is looked through for secrets: strangers are many."""
+        shown = {field: value for field, value in row._asdict().items() if field in _SUMMARY_FIELDS}
+        schedule = schedule_fields(row, now=self._now, language=self._language)
+        return shown | schedule | {"schedule": _shown_schedule(row.config)}
 
 
 def _found(row: RecordRow | None) -> RecordRow:

@@ -11,6 +11,7 @@ from pyapi.schemas.paging import decode_cursor, encode_cursor
 from pyapi.services.audit_trail import bounded
 from pyapi.services.auth_service import Caller
 from pyapi.services.data_changes import differences
+from pyapi.services.turns import Turns
 from pyapi.utils.sealing import Sealer
 
 NEWEST_FIRST: Final = "history:-revision"
@@ -49,13 +50,13 @@ class HistoryService:
     async def _entries(self, record_id: int, *, before: int | None, limit: int) -> tuple[list[HistoryEntry], bool]:
         """The entries, and whether there are more behind them. Each needs the state before it, also the last."""
         entries: list[HistoryEntry] = []
+        turns = Turns()
         while True:
             most = min(limit - len(entries), _AT_ONCE)
             rows = await self._revisions.page(record_id, before=before, limit=most + 1)
-            entries += [
-                self._entry(row, rows[place + 1] if place + 1 < len(rows) else None)
-                for place, row in enumerate(rows[:most])
-            ]
+            for place, row in enumerate(rows[:most]):
+                entries.append(self._entry(row, rows[place + 1] if place + 1 < len(rows) else None))
+                await turns.give()
             if len(rows) <= most or len(entries) == limit:
                 return entries, len(rows) > most
             before = entries[-1].revision

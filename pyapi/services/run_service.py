@@ -41,6 +41,7 @@ from pyapi.services.run_log import LogMasker
 from pyapi.services.run_results import RunResults
 from pyapi.services.runnable_records import RunnableRecords
 from pyapi.services.schedule_service import Clock, utc_now
+from pyapi.services.turns import Turns
 from pyapi.utils.masking import mask_secrets
 from pyapi.utils.opaque import Opaque
 from pyapi.utils.sealing import Sealer
@@ -239,13 +240,14 @@ class RunService:
         if pairs:
             async with self._runs() as dao:
                 revisions = await dao.revisions_at([(record_id, version) for record_id, version in pairs if version])
-        return [
-            RunRead.model_construct(
-                **dict(run) | {"conf": mask_secrets(run.conf or {})},
-                revision=revisions.get((run.record_id or 0, run.version or 0)),
-            )
-            for run in runs
-        ]
+        turns = Turns()
+        read = []
+        for run in runs:
+            shown = dict(run) | {"conf": mask_secrets(run.conf or {})}
+            revision = revisions.get((run.record_id or 0, run.version or 0))
+            read.append(RunRead.model_construct(**shown, revision=revision))
+            await turns.give()
+        return read
 
     def _run_id(self, record_id: int, key: str | None) -> str:
         """The same for the same person, record and key; Airflow has a run id once, so it starts one run."""

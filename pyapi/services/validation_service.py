@@ -39,7 +39,7 @@ class RecordValidator:
 
     def validate(self, request: DataCreate) -> DataValidated:
         """What a record would be. Raises ValidationFailed, as creating it does."""
-        storable_config(request.config, stored=None, sealer=self._sealer)
+        storable_config(request.config, stored=None, sealer=self._sealer, is_own=True)
         now = self._clock()
         found = outlook_of(request.status, request.config, now)
         assert found.rule is not None, "refused above"

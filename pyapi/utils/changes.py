@@ -33,7 +33,7 @@ def find_changes(
     """
     for key in dict.fromkeys([*before, *after]):
         old, new = before.get(key, _MISSING), after.get(key, _MISSING)
-        if old is not _MISSING and new is not _MISSING and _same(old, new):
+        if old is not _MISSING and new is not _MISSING and is_same(old, new):
             continue
         place = f"{pointer}/{escape(key)}"
         told_old: Any = shown_before.get(key)
@@ -52,12 +52,12 @@ def _is_shallow(pointer: str) -> bool:
     return pointer.count("/") < _MOST_DEPTH
 
 
-def _same(old: object, new: object) -> bool:
+def is_same(old: object, new: object) -> bool:
     """Equal as JSON: Python takes 1 for true."""
     if isinstance(old, bool) or isinstance(new, bool):
         return old is new
     if isinstance(old, dict) and isinstance(new, dict):
-        return old.keys() == new.keys() and all(_same(value, new[key]) for key, value in old.items())
+        return old.keys() == new.keys() and all(is_same(value, new[key]) for key, value in old.items())
     if isinstance(old, list) and isinstance(new, list):
-        return len(old) == len(new) and all(map(_same, old, new))
+        return len(old) == len(new) and all(map(is_same, old, new))
     return old == new
