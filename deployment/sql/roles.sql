@@ -170,6 +170,18 @@ BEGIN
         RAISE EXCEPTION 'role % is a member of %', found.member, found.granted
             USING HINT = 'Look for who granted it, and for the owner of the database.';
     END LOOP;
+    -- What another grantor has granted on the log cannot be taken back for them.
+    FOR found IN
+        SELECT r.rolname AS member
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, unnest(roles[1:3]) AS r (rolname)
+        WHERE n.nspname = current_setting('pyapi.schema') AND c.relname = 'pyapi_audit_log'
+          AND (has_any_column_privilege(r.rolname, c.oid, 'UPDATE, REFERENCES')
+            OR has_table_privilege(r.rolname, c.oid, 'DELETE, TRUNCATE, TRIGGER')
+            OR has_column_privilege(r.rolname, c.oid, 'at', 'INSERT'))
+    LOOP
+        RAISE EXCEPTION 'role % may rewrite the audit log', found.member
+            USING HINT = 'Look for who granted it: \dp pyapi_audit_log in psql.';
+    END LOOP;
     -- Whoever owns a schema may drop what is in it, whose ever that is.
     IF EXISTS (
         SELECT FROM pg_namespace n JOIN pg_roles o ON o.oid = n.nspowner
