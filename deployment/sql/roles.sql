@@ -152,7 +152,8 @@ BEGIN
     FOR found IN
         SELECT g.rolname AS granted, m.rolname AS member, b.rolname AS grantor
         FROM pg_auth_members a
-        JOIN pg_roles g ON g.oid = a.roleid JOIN pg_roles m ON m.oid = a.member JOIN pg_roles b ON b.oid = a.grantor
+        JOIN pg_roles g ON g.oid = a.roleid JOIN pg_roles m ON m.oid = a.member
+        LEFT JOIN pg_roles b ON b.oid = a.grantor  -- before PostgreSQL 16 it may be gone
         WHERE m.rolname = ANY (roles) OR g.rolname = current_setting('pyapi.audit_role')
     LOOP
         IF current_setting('server_version_num')::integer >= 160000 THEN
