@@ -134,14 +134,14 @@ BEGIN
         EXECUTE format('ALTER FUNCTION %I.%s OWNER TO %I', schema, signature, auditor);
     END LOOP;
     EXECUTE format('REVOKE ALL ON %I.pyapi_audit_log FROM PUBLIC, %I', schema, service);
-    EXECUTE format('GRANT SELECT, INSERT (event, actor_id, actor_name, target_kind, target_id, changes, is_cut, details,'
-        ' request_id, address, user_agent) ON %I.pyapi_audit_log TO %I', schema, service);
+    EXECUTE format('GRANT SELECT, INSERT (event, actor_id, actor_name, target_kind, target_id, changes, is_cut,'
+        ' details, request_id, address, user_agent) ON %I.pyapi_audit_log TO %I', schema, service);
     EXECUTE format('GRANT USAGE ON SEQUENCE %I.pyapi_audit_log_id_seq TO %I', schema, service);
     EXECUTE format('GRANT EXECUTE ON FUNCTION %I.pyapi_prune_audit_log(timestamptz, integer) TO %I', schema, service);
 END $$;
 
--- No role is a member of another, whoever granted that: since PostgreSQL 16 each grantor has a grant of its own, and one
--- WITH INHERIT FALSE, SET TRUE shows in no right of the role, which can put on the other's whenever it wants.
+-- No role is a member of another, whoever granted that: since PostgreSQL 16 each grantor has a grant of its own, and
+-- one WITH INHERIT FALSE, SET TRUE shows in no right of the role, which can put on the other's whenever it wants.
 DO $$
 DECLARE
     roles text[] := ARRAY[
@@ -152,7 +152,8 @@ BEGIN
     FOR found IN
         SELECT g.rolname AS granted, m.rolname AS member, b.rolname AS grantor
         FROM pg_auth_members a
-        JOIN pg_roles g ON g.oid = a.roleid JOIN pg_roles m ON m.oid = a.member LEFT JOIN pg_roles b ON b.oid = a.grantor
+        JOIN pg_roles g ON g.oid = a.roleid JOIN pg_roles m ON m.oid = a.member
+        LEFT JOIN pg_roles b ON b.oid = a.grantor  -- before PostgreSQL 16 it may be gone
         WHERE m.rolname = ANY (roles) OR g.rolname = current_setting('pyapi.audit_role')
     LOOP
         IF current_setting('server_version_num')::integer >= 160000 THEN
@@ -169,6 +170,18 @@ BEGIN
     LOOP
         RAISE EXCEPTION 'role % is a member of %', found.member, found.granted
             USING HINT = 'Look for who granted it, and for the owner of the database.';
+    END LOOP;
+    -- What another grantor has granted on the log cannot be taken back for them.
+    FOR found IN
+        SELECT r.rolname AS member
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, unnest(roles[1:3]) AS r (rolname)
+        WHERE n.nspname = current_setting('pyapi.schema') AND c.relname = 'pyapi_audit_log'
+          AND (has_any_column_privilege(r.rolname, c.oid, 'UPDATE, REFERENCES')
+            OR has_table_privilege(r.rolname, c.oid, 'DELETE, TRUNCATE, TRIGGER')
+            OR has_column_privilege(r.rolname, c.oid, 'at', 'INSERT'))
+    LOOP
+        RAISE EXCEPTION 'role % may rewrite the audit log', found.member
+            USING HINT = 'Look for who granted it: \dp pyapi_audit_log in psql.';
     END LOOP;
     -- Whoever owns a schema may drop what is in it, whose ever that is.
     IF EXISTS (

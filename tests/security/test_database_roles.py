@@ -374,6 +374,19 @@ async def test_nobody_can_become_the_owner_of_the_audit_log(shared: Shared, of_a
     assert await shared.as_operator(f"SELECT pg_has_role('{of_airflow}', '{{role}}', 'MEMBER')", "audit") is False
 
 
+async def test_a_service_that_could_rewrite_the_audit_log_is_not_set_up(shared: Shared, of_airflow: str) -> None:
+    """What another role has granted cannot be taken back for it."""
+    connection = await asyncpg.connect(dsn(shared.url))
+    try:
+        await connection.execute(f"GRANT UPDATE ON pyapi_audit_log TO {of_airflow} WITH GRANT OPTION")
+        await connection.execute(f"SET ROLE {of_airflow}; GRANT UPDATE ON pyapi_audit_log TO {shared.roles['service']}")
+        with pytest.raises(asyncpg.RaiseError, match="may rewrite the audit log"):
+            await run_script(shared.url, shared.roles)
+    finally:
+        await connection.execute(f"RESET ROLE; REVOKE ALL ON pyapi_audit_log FROM {of_airflow} CASCADE")
+        await connection.close()
+
+
 @pytest.mark.parametrize("what", ["SCHEMA public", "DATABASE {database}"])
 async def test_a_service_that_could_drop_the_audit_log_is_not_set_up(shared: Shared, what: str) -> None:
     """Whoever owns the schema may; so may the owner of the database, where the schema is public."""
