@@ -27,6 +27,7 @@ PyAPIError
     ├── ValidationFailed            422
     ├── TooManyRequests             429
     ├── HeadersTooLarge             431
+    ├── TransferCodingUnknown       501
     └── ServiceUnavailable          503
         ├── DatabaseUnavailable     PostgreSQL is away, locked or too slow
         ├── AirflowUnavailable      Airflow is away, too slow, or does not take PyAPI's account
@@ -316,6 +317,15 @@ class TooManyRequests(Problem):
     def headers(self) -> Mapping[str, str]:
         """When to try again."""
         return {"Retry-After": str(self.retry_after_seconds)}
+
+
+class TransferCodingUnknown(Problem):
+    """The body is encoded for the way in a manner that nobody here reads (RFC 9112, 6.1)."""
+
+    status = 501
+    code = "transfer_coding_unknown"
+    title = "Transfer coding unknown"
+    default_detail = "Send the body with a Content-Length, or with 'Transfer-Encoding: chunked' alone."
 
 
 class ServiceUnavailable(Problem):

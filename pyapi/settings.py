@@ -140,6 +140,9 @@ class Settings(BaseSettings):
     login_max_failures_per_address: int = Field(
         100, ge=1, le=100_000, description="Wrong passwords from one address, whatever the account, until 429."
     )
+    login_max_per_minute: int = Field(
+        60, ge=1, le=100_000, description="Logins from one address in a minute, right or wrong, until 429."
+    )
     login_window_minutes: int = Field(15, ge=1, le=1440, description="How long a wrong password counts.")
     register_max_per_hour: int = Field(
         20, ge=1, le=100_000, description="Registrations that one address may try in an hour, until 429."

@@ -179,6 +179,19 @@ class SessionDAO:
         """End one session; how many ended (0 when it had ended before)."""
         return await self._end(LoginSession.id == session_id, RefreshToken.family_id == session_id, reason)
 
+    async def end_oldest(self, user_id: int, *, left: int, reason: str) -> int:
+        """End the oldest sessions of a user, so that at most `left` live; how many ended."""
+        beyond = (
+            select(LoginSession.id)
+            .where(
+                LoginSession.user_id == user_id, LoginSession.ended_at.is_(None), LoginSession.expires_at > func.now()
+            )
+            .order_by(LoginSession.created_at.desc(), LoginSession.id.desc())
+            .offset(left)
+        )
+        ids = list(await self._session.scalars(beyond))
+        return await self._end(LoginSession.id.in_(ids), RefreshToken.family_id.in_(ids), reason) if ids else 0
+
     async def end_all(self, user_id: int, *, reason: str) -> int:
         """End every session of a user; how many ended."""
         return await self._end(LoginSession.user_id == user_id, RefreshToken.user_id == user_id, reason)

@@ -10,7 +10,10 @@ from pyapi.schemas.auth_schemas import GivenPassword
 from pyapi.schemas.fields import RequestBody
 
 MOST_DAYS = 365
-SCOPES = "data:read: records, runs, logs, calendar; data:write: create, change, share, delete; runs:write: start, end."
+SCOPES = (
+    "data:read: records, runs, logs, calendar; data:write: create, change, share, delete, and the answer is the record;"
+    " runs:write: start, end."
+)
 
 
 def _different(scopes: list[Scope]) -> list[Scope]:

@@ -14,8 +14,9 @@ from pyapi.db.attempt_dao import AttemptDAO, Limit
 from pyapi.exceptions import Busy, TooManyRequests
 
 REGISTRATION_WINDOW: Final = timedelta(hours=1)
+HASHING_WINDOW: Final = timedelta(minutes=1)
 SWEPT_AT_ONCE: Final = 20
-"""Expired rows that each attempt deletes; it adds two at most, so the table shrinks whenever it can."""
+"""Expired rows that each attempt deletes; it adds three at most, so the table shrinks whenever it can."""
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +38,7 @@ class AttemptService(Protocol):
 class AttemptPolicy:
     """How often is too often. `key` hides who tried what: people type their password into the field for the name."""
 
+    passwords_per_minute: int
     wrong_passwords: int
     wrong_passwords_per_address: int
     password_window: timedelta
@@ -70,15 +72,17 @@ class CountedAttempts:
     async def password(self, username: str) -> AsyncIterator[None]:
         """Count a wrong password for the account and for the address. A right one makes the account's count zero.
 
-        The address keeps its count: with an account of their own, somebody could else try others without end.
+        The address keeps its count: with an account of their own, somebody could else try others without end. And any
+        password counts for a minute: a right one costs a hash as well, and others wait for it.
         """
         policy = self._policy
+        of_minute = Limit(self._key("hashing"), policy.passwords_per_minute, HASHING_WINDOW)
         of_all = Limit(self._key("passwords"), policy.wrong_passwords_per_address, policy.password_window)
         of_one = Limit(self._key("password", username.lower()), policy.wrong_passwords, policy.password_window)
-        async with self._counted([of_all, of_one]) as moments:
+        async with self._counted([of_minute, of_all, of_one]) as moments:
             yield
         async with self._stores() as attempts:
-            await attempts.take_back(of_all.key, moments[0])
+            await attempts.take_back(of_all.key, moments[1])
             await attempts.delete(of_one.key)
 
     @asynccontextmanager

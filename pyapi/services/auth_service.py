@@ -180,11 +180,11 @@ class AuthService:
         if issued is None:  # closed, or another password, since the row was read
             await self._audit.record("login.failed", Target("user", user.id))
             raise InvalidCredentials
+        # The row of the user is locked by now, so of many logins at once each counts those before it.
+        ended = await self._sessions.end_oldest(user.id, left=MOST_SESSIONS, reason="too-many")
+        details: dict[str, Any] = {"session_id": str(issued.session_id)} | ({"ended_sessions": ended} if ended else {})
         await self._audit.record(
-            "login.succeeded",
-            Target("user", user.id),
-            by=Actor(user.id, user.username),
-            session_id=str(issued.session_id),
+            "login.succeeded", Target("user", user.id), by=Actor(user.id, user.username), **details
         )
         return self._pair(issued, refresh_token)
 

@@ -1,4 +1,4 @@
-"""Refuses requests that are meant for another host (RFC 9112, 3.2), and heads that are too large for any server."""
+"""Refuses requests for another host (RFC 9112, 3.2), packed for the way (6.1), or with too large a head."""
 
 import re
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pyapi.edge import MAX_HEAD_BYTES, field_bytes
-from pyapi.exceptions import BadRequest, HeadersTooLarge, Problem, UriTooLong
+from pyapi.exceptions import BadRequest, HeadersTooLarge, Problem, TransferCodingUnknown, UriTooLong
 from pyapi.web.problems import problem_response
 
 # A name, an IPv4 address, or an IPv6 address in brackets; with or without a port.
@@ -46,6 +46,10 @@ class HeadGuard:
             return UriTooLong()
         if target + sum(field_bytes(name, value) for name, value in scope["headers"]) > MAX_HEAD_BYTES:
             return HeadersTooLarge()
+        codings = [value.strip().lower() for name, value in scope["headers"] if name == b"transfer-encoding"]
+        if codings not in ([], [b"chunked"]):
+            # A parser unpacks the chunks and forgets the rest: `gzip, chunked` would be read as if it were not gzip.
+            return TransferCodingUnknown()
         hosts = [value for name, value in scope["headers"] if name == b"host"]
         if not hosts and scope["http_version"] == "1.0":
             hosts = [b""]  # it knew no such header

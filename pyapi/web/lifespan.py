@@ -182,6 +182,7 @@ def attempt_policy(settings: Settings) -> AttemptPolicy | None:
     if not settings.rate_limit_enabled:
         return None
     return AttemptPolicy(
+        passwords_per_minute=settings.login_max_per_minute,
         wrong_passwords=settings.login_max_failures,
         wrong_passwords_per_address=settings.login_max_failures_per_address,
         password_window=timedelta(minutes=settings.login_window_minutes),

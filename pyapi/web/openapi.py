@@ -13,6 +13,7 @@ from pyapi.exceptions import (
     PermissionDenied,
     Problem,
     RequestTimeout,
+    TransferCodingUnknown,
     UnsupportedMediaType,
     UriTooLong,
     ValidationFailed,
@@ -109,6 +110,7 @@ def _document_bad_requests(operation: dict[str, Any]) -> None:
     found: list[type[Problem]] = []
     if "requestBody" in operation:
         found += [BadRequest, RequestTimeout, PayloadTooLarge, UnsupportedMediaType, ValidationFailed]
+        found += [TransferCodingUnknown]
     if "parameters" in operation:
         found += [UriTooLong, HeadersTooLarge]
         found += [] if ValidationFailed in found else [ValidationFailed]

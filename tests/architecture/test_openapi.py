@@ -61,7 +61,7 @@ def expected_problems(method: str, path: str, operation: Operation) -> set[str]:
     """The statuses that follow from what a route is: what it takes, who may call it, what it needs."""
     expected = set()
     if "requestBody" in operation:
-        expected |= {"400", "408", "413", "415"}
+        expected |= {"400", "408", "413", "415", "501"}
     if "parameters" in operation:
         expected |= {"414", "431"}
     if "requestBody" in operation or "parameters" in operation:
@@ -72,7 +72,7 @@ def expected_problems(method: str, path: str, operation: Operation) -> set[str]:
         expected.add("403")  # at least for personal access tokens
     if operation["operationId"] in {"register", "update_me", "update_user", "create_token"}:
         expected.add("409")
-    if operation["operationId"] in {"register", "login", "update_me", "change_password"}:
+    if operation["operationId"] in {"register", "login", "update_me", "change_password", "create_token"}:
         expected.add("429")
     if any(parameter["name"] == "If-Match" for parameter in operation.get("parameters", ())):
         expected |= {"400", "412"}

@@ -59,6 +59,16 @@ REFUSED: dict[str, tuple[bytes, int, str]] = {
         413,
         "payload_too_large",
     ),
+    "body that is packed and in chunks": (
+        POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+        501,
+        "transfer_coding_unknown",
+    ),
+    "body that is packed and in chunks, in two fields": (
+        POST + b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+        501,
+        "transfer_coding_unknown",
+    ),
     "no path": (b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", 404, "not_found"),
     "two slashes": (b"GET //api/data/ HTTP/1.1\r\nHost: x\r\n\r\n", 404, "not_found"),
     "way up": (b"GET /api/static/../../pyproject.toml HTTP/1.1\r\nHost: x\r\n\r\n", 404, "not_found"),

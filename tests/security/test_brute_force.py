@@ -1,7 +1,8 @@
 """Passwords cannot be tried without end, and nobody is locked out by somebody else (ASVS 5.0, 6.1.1 and 6.3.1).
 
 At most 10 wrong passwords for an account from an address within 15 minutes, then 429 with `Retry-After`, also for the
-right one. 100 from an address whatever the account, and 20 registrations an hour. Another address is never concerned.
+right one. 100 from an address whatever the account, 60 logins a minute, and 20 registrations an hour. Another address
+is never concerned.
 What the count is across processes is in test_brute_force_over_workers.py.
 """
 
@@ -251,6 +252,46 @@ async def test_what_the_account_s_limit_refuses_is_not_counted_for_the_address(
     assert await fail(here, 1, "somebody") == [401]
 
 
+# --- all passwords of an address ---
+
+
+@pytest.fixture
+def three_a_minute(app: FastAPI, limits: AttemptPolicy) -> None:
+    app.state.attempt_policy = replace(limits, passwords_per_minute=3)
+
+
+def test_an_address_has_sixty_logins_a_minute(limits: AttemptPolicy) -> None:
+    assert limits.passwords_per_minute == 60
+
+
+async def test_right_passwords_are_limited_too(here: httpx.AsyncClient, wang: Account, three_a_minute: None) -> None:
+    """Each costs a hash: with an account of one's own, all others would wait."""
+    assert [(await log_in(here)).status_code for _ in range(4)] == [200] * 3 + [429]
+
+
+async def test_the_current_password_is_limited_alike(
+    here: httpx.AsyncClient, wang: Account, three_a_minute: None
+) -> None:
+    answers = [await make_token(here, wang, PASSWORD) for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [201] * 3 + [429]
+
+
+async def test_a_minute_later_there_is_room(
+    here: httpx.AsyncClient, wang: Account, three_a_minute: None, connection: AsyncConnection
+) -> None:
+    for _ in range(4):
+        answer = await log_in(here)
+    assert 55 < int(answer.headers["retry-after"]) <= 60
+    await let_pass(connection, int(answer.headers["retry-after"]))
+    assert (await log_in(here)).status_code == 200
+
+
+async def test_elsewhere_logins_go_on(at: At, wang: Account, three_a_minute: None) -> None:
+    for _ in range(4):
+        await log_in(at(HERE))
+    assert (await log_in(at(ELSEWHERE))).status_code == 200
+
+
 # --- registrations ---
 
 
@@ -381,23 +422,26 @@ async def test_a_service_that_is_busy_counts_nothing(
     assert (answers, await rows(connection)) == ([503] * 12, [])
 
 
-async def test_a_login_leaves_no_row(here: httpx.AsyncClient, wang: Account, connection: AsyncConnection) -> None:
+async def test_a_login_leaves_one_row_for_a_minute(
+    here: httpx.AsyncClient, wang: Account, connection: AsyncConnection
+) -> None:
     await connection.execute(text("DELETE FROM pyapi_attempts"))
     await log_in(here)
-    assert await rows(connection) == []
+    lasts = text("SELECT expires_at - moments[1] <= interval '61 seconds' FROM pyapi_attempts")
+    assert list((await connection.execute(lasts)).scalars()) == [True]
 
 
 async def test_old_rows_go_with_new_attempts(
     here: httpx.AsyncClient, wang: Account, connection: AsyncConnection
 ) -> None:
-    """Each attempt writes two rows at most and deletes twenty old ones."""
+    """Each attempt writes three rows at most and deletes twenty old ones."""
     await connection.execute(text("DELETE FROM pyapi_attempts"))
     for number in range(30):
         await fail(here, 1, f"user_{number}")
     await let_pass(connection, MINUTES * 60 + 1)
     for number in range(2):
         await fail(here, 1, f"later_{number}")
-    assert len(await rows(connection)) == 3
+    assert len(await rows(connection)) == 4
 
 
 async def test_the_limits_can_be_switched_off(here: httpx.AsyncClient, sign_up: SignUp) -> None:

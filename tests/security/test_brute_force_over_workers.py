@@ -20,7 +20,7 @@ WRONG = "SecurePass124"
 WORKERS = 4
 ROUNDS = 10
 CROWD = 30
-LIMITED = {**QUICK, "PYAPI_RATE_LIMIT_ENABLED": "true"}
+LIMITED = {**QUICK, "PYAPI_RATE_LIMIT_ENABLED": "true", "PYAPI_LOGIN_MAX_PER_MINUTE": "1000"}
 _addresses = (f"198.51.100.{number}" for number in count(1))
 
 

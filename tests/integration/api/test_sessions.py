@@ -1,5 +1,6 @@
 """Where somebody is signed in: the list, and the end of one of them."""
 
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -52,6 +53,57 @@ async def test_what_has_ended_is_not_listed(
     tokens = await log_in(client, "wang")
     (only,) = await sessions_of(client, tokens["access_token"])
     assert only["is_current"] is True
+
+
+MORE = text("""
+    WITH begun AS (
+        INSERT INTO pyapi_sessions (user_id, created_at, expires_at)
+        SELECT :user_id, now() - make_interval(mins => minutes), now() + interval '1 day'
+        FROM generate_series(1, :count) AS minutes
+        RETURNING id, user_id, expires_at
+    )
+    INSERT INTO pyapi_refresh_tokens (token, user_id, family_id, expires_at)
+    SELECT id::text, user_id, id, expires_at FROM begun
+    """)
+LIVE = text("SELECT count(*) FROM pyapi_sessions WHERE user_id = :user_id AND ended_at IS NULL")
+ENDED = text("SELECT now() - created_at, end_reason FROM pyapi_sessions WHERE ended_at IS NOT NULL")
+USABLE = text("SELECT count(*) FROM pyapi_refresh_tokens WHERE user_id = :user_id AND is_active")
+
+
+@pytest.fixture
+async def hundred(connection: AsyncConnection, account: Account) -> dict[str, int]:
+    """As many sessions as an account may have; the oldest is 99 minutes old."""
+    whose = {"user_id": account.id}
+    await connection.execute(MORE, whose | {"count": 99})
+    return whose
+
+
+async def test_one_session_too_many_ends_the_oldest(
+    client: httpx.AsyncClient, connection: AsyncConnection, hundred: dict[str, int]
+) -> None:
+    await log_in(client, "wang")
+    [(age, reason)] = (await connection.execute(ENDED)).all()
+    assert (age, reason) == (timedelta(minutes=99), "too-many")
+    left = [(await connection.execute(statement, hundred)).scalar() for statement in (LIVE, USABLE)]
+    assert left == [100, 100]
+
+
+async def test_that_it_has_ended_is_in_the_audit_log(
+    client: httpx.AsyncClient, connection: AsyncConnection, hundred: dict[str, int]
+) -> None:
+    await log_in(client, "wang")
+    told = text("SELECT details->>'ended_sessions' FROM pyapi_audit_log ORDER BY id DESC LIMIT 1")
+    assert (await connection.execute(told)).scalar() == "1"
+
+
+async def test_sessions_of_others_and_those_that_have_ended_do_not_count(
+    client: httpx.AsyncClient, connection: AsyncConnection, hundred: dict[str, int], sign_up: SignUp
+) -> None:
+    await sign_up("other")
+    ended = "UPDATE pyapi_sessions SET ended_at = now() WHERE created_at < now() - interval '98 minutes'"
+    await connection.execute(text(ended))
+    await log_in(client, "wang")
+    assert (await connection.execute(LIVE, hundred)).scalar() == 100
 
 
 async def test_sessions_of_others_are_not_listed(client: httpx.AsyncClient, account: Account, sign_up: SignUp) -> None:
