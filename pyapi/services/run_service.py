@@ -42,6 +42,7 @@ from pyapi.services.run_results import RunResults
 from pyapi.services.runnable_records import RunnableRecords
 from pyapi.services.schedule_service import Clock, utc_now
 from pyapi.services.turns import Turns
+from pyapi.utils.credentials import mask_text
 from pyapi.utils.masking import mask_secrets
 from pyapi.utils.sealing import Sealer
 
@@ -102,7 +103,8 @@ class RunService:
         # The first letters of an id are all that Airflow can be asked for; DAGs of others may begin with the same.
         owned = [(run, run.record_id) for run in found if run.record_id is not None]
         async with self._runs() as dao:
-            names = await dao.names({record_id for _, record_id in owned})
+            found_names = await dao.names({record_id for _, record_id in owned})
+        names = {record_id: mask_text(name) for record_id, name in found_names.items()}
         if self._caller.is_superuser:
             return owned, names
         return [(run, record_id) for run, record_id in owned if record_id in names], names
@@ -229,7 +231,7 @@ class RunService:
         turns = Turns()
         read = []
         for run in runs:
-            shown = dict(run) | {"conf": mask_secrets(run.conf or {})}
+            shown = dict(run) | {"conf": mask_secrets(run.conf or {}), "note": mask_secrets(run.note)}
             revision = revisions.get((run.record_id or 0, run.version or 0))
             read.append(RunRead.model_construct(**shown, revision=revision))
             await turns.give()
