@@ -40,7 +40,8 @@ from pyapi.services.auth_service import Caller
 from pyapi.services.run_log import LogMasker
 from pyapi.services.run_results import RunResults
 from pyapi.services.runnable_records import RunnableRecords
-from pyapi.services.schedule_service import Clock, utc_now
+from pyapi.services.schedule_service import Clock, at_pointer, utc_now
+from pyapi.services.stored_config import secret_names
 from pyapi.services.turns import Turns
 from pyapi.utils.credentials import mask_text
 from pyapi.utils.masking import mask_secrets
@@ -127,7 +128,7 @@ class RunService:
 
         Raises NotFound, PermissionDenied, RecordNotActive, AirflowNotReady, ValidationFailed.
         """
-        _refuse_reserved(request)
+        _refuse_conf(request)
         run_id = self._run_id(record_id, key)
         try:
             await self._records.ready(record_id)
@@ -259,10 +260,13 @@ def _same(run: Run, request: RunStart) -> Run:
     return run
 
 
-def _refuse_reserved(request: RunStart) -> None:
-    if RESERVED_CONF in (request.conf or {}):
+def _refuse_conf(request: RunStart) -> None:
+    conf = request.conf or {}
+    if RESERVED_CONF in conf:
         text = "PyAPI keeps this key for itself; a check is POST /api/data/{data_id}/check."
         raise ValidationFailed([FieldError(text, f"/body/conf/{RESERVED_CONF}")])
+    if errors := secret_names(conf):
+        raise ValidationFailed(at_pointer(errors, "/body/conf"))
 
 
 def _refuse_cursor() -> NoReturn:

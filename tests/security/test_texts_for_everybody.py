@@ -1,7 +1,7 @@
-"""Names, descriptions and notes are shown to everybody, so no credential is taken for them, and none is shown.
+"""Names, descriptions, notes and the names of keys are shown to everybody: no credential is taken for them.
 
 ASVS 5.0, 14.2.4 and 14.2.6 (only what is needed is answered, masked where it is sensitive). SQL can write what the API
-refuses: that is masked on its way out.
+refuses: in the first three that is masked on its way out.
 """
 
 from typing import Any
@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from pyapi.services.stored_config import SECRET_NAME
 from tests.fixtures.application import Account, SignUp, assert_problem
 from tests.integration.api.records import by_sql, create, insert
 
@@ -46,6 +47,33 @@ async def test_none_is_taken_for_the_note_of_a_run(client: httpx.AsyncClient, ow
     path = f"/api/data/{(await create(client, owner))['id']}/runs"
     answer = await client.post(path, json={"note": URL}, headers=owner.headers)
     assert assert_problem(answer, 422, "validation_failed")["errors"] == [{"pointer": "/body/note", "detail": DETAIL}]
+
+
+NAMES = [
+    ({URL: 1}, ""),
+    ({"a": {f"Authorization: Bearer {SECRET}": None}}, "/a"),
+    ({"a/b": [0, {f"https://h/?token={SECRET}": {}}]}, "/a~1b/1"),
+]
+
+
+@pytest.mark.parametrize(("config", "pointer"), NAMES)
+async def test_none_is_taken_as_the_name_of_a_key(
+    client: httpx.AsyncClient, owner: Account, config: dict[str, Any], pointer: str
+) -> None:
+    answer = await client.post("/api/data/", json={"name": "x", "config": config}, headers=owner.headers)
+    errors = assert_problem(answer, 422, "validation_failed")["errors"]
+    assert (errors, SECRET in answer.text) == (
+        [{"pointer": f"/body/config{pointer}", "detail": SECRET_NAME}],
+        False,
+    )
+
+
+async def test_none_is_taken_as_a_name_in_the_conf_of_a_run(client: httpx.AsyncClient, owner: Account) -> None:
+    path = f"/api/data/{(await create(client, owner))['id']}/runs"
+    answer = assert_problem(
+        await client.post(path, json={"conf": {URL: 1}}, headers=owner.headers), 422, "validation_failed"
+    )
+    assert answer["errors"] == [{"pointer": "/body/conf", "detail": SECRET_NAME}]
 
 
 @pytest.fixture
