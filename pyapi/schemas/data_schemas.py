@@ -11,7 +11,18 @@ from pydantic.config import JsonDict
 from pyapi.enums import RecordStatus, Visibility
 from pyapi.schemas.access_schemas import VISIBILITY
 from pyapi.schemas.deployment_schemas import DeploymentFields
-from pyapi.schemas.fields import Config, Id, Limit, Name, RequestBody, SearchWords, Skip, Text, UtcTime
+from pyapi.schemas.fields import (
+    SHOWN_TO_ALL,
+    Config,
+    Id,
+    Limit,
+    Name,
+    RequestBody,
+    SearchWords,
+    Skip,
+    Text,
+    UtcTime,
+)
 from pyapi.schemas.schedule_schemas import RunTime, ScheduleFields
 
 SORTABLE = ("id", "name", "status", "created_at", "updated_at", "next_run_at")
@@ -48,6 +59,9 @@ OrderBy = Annotated[
     ),
 ]
 
+ShownName = Annotated[Name, SHOWN_TO_ALL]
+ShownText = Annotated[Text, SHOWN_TO_ALL]
+
 
 class DataCreate(RequestBody):
     """A new data record."""
@@ -65,8 +79,8 @@ class DataCreate(RequestBody):
         }
     )
 
-    name: Name
-    description: Text | None = None
+    name: ShownName
+    description: ShownText | None = None
     config: Config | None = None
     status: RecordStatus = RecordStatus.ACTIVE
     visibility: Visibility | MISSING = Field(MISSING, description=f"{VISIBILITY} PYAPI_DEFAULT_VISIBILITY by default.")
@@ -77,8 +91,8 @@ class DataUpdate(RequestBody):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"description": "更新後的描述", "status": "inactive"}]})
 
-    name: Name | MISSING = MISSING
-    description: Text | None | MISSING = MISSING
+    name: ShownName | MISSING = MISSING
+    description: ShownText | None | MISSING = MISSING
     config: Config | None | MISSING = MISSING
     status: RecordStatus | MISSING = MISSING
     visibility: Visibility | MISSING = Field(MISSING, description=f"{VISIBILITY} Only its owner changes it.")

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 from email_validator import EmailNotValidError, validate_email
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 
+from pyapi.utils.credentials import mask_text
+
 MAX_ID = 2**31 - 1
 MAX_DEPTH = 64
 MAX_VALUES = 10_000
@@ -88,6 +90,15 @@ def _storable_scalar(value: object) -> None:
     elif isinstance(value, int | float) and not abs(value) < MAX_NUMBER:  # NaN is not below anything
         raise ValueError("write a number below 1e308")
 
+
+def _without_secret(text: str) -> str:
+    if mask_text(text) != text:
+        raise ValueError("this is shown to everybody: leave credentials out of it")
+    return text
+
+
+SHOWN_TO_ALL = AfterValidator(_without_secret)
+"""For texts that are no place for a credential; they are shown masked as well, since SQL can write them."""
 
 Text = Annotated[str, StringConstraints(pattern=_NO_NUL)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=_NO_NUL_NOT_BLANK)]

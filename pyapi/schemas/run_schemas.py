@@ -8,12 +8,12 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from pyapi.schemas.etl_schemas import CheckResult, RunResult
-from pyapi.schemas.fields import Config, RequestBody, Skip, UtcTime
+from pyapi.schemas.fields import SHOWN_TO_ALL, Config, RequestBody, Skip, UtcTime
 
 MOST_RUNS_OF_PAGE = 100
 MOST_BACKFILL_RUNS = 100
 
-Note = Annotated[str, StringConstraints(max_length=1000, pattern=r"^[^\x00]*$")]
+Note = Annotated[str, StringConstraints(max_length=1000, pattern=r"^[^\x00]*$"), SHOWN_TO_ALL]
 RunLimit = Annotated[int, Field(ge=1, le=MOST_RUNS_OF_PAGE, description="How many to answer at most.")]
 
 

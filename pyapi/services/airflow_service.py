@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -24,6 +24,7 @@ from pyapi.services.airflow_observer import AirflowObserver
 from pyapi.services.audit_trail import AuditTrail, Target
 from pyapi.services.deployment_service import SILENT_FOR, UPDATING_FOR
 from pyapi.services.schedule_service import Clock, utc_now
+from pyapi.utils.credentials import mask_text
 
 MOST_DRIFT: Final = 100
 _NEEDED: Final = ("metadatabase", "scheduler", "dag_processor")
@@ -61,7 +62,7 @@ class AirflowService:
             failing_since=link.failing_since,
             components=Components.model_construct(**link.health) if link.health is not None else None,
             backlog=Waiting.model_construct(count=backlog.waiting, since=backlog.oldest),
-            drift=[Drift.model_construct(**row._asdict()) for row in drift] if self.airflow.url is not None else [],
+            drift=[Drift.model_construct(**_shown(row)) for row in drift] if self.airflow.url is not None else [],
         )
 
     def _judge(self, link: LinkRow) -> tuple[LinkState, str | None]:
@@ -109,7 +110,7 @@ class AirflowService:
         except Refused as error:
             action, reason = RepairAction.NONE, f"Airflow refuses it ({error.status_code})."
         log.info("airflow.repaired", record_id=row.record_id, problem=row.problem, action=action)
-        return Repair.model_construct(**row._asdict(), action=action, reason=reason)
+        return Repair.model_construct(**_shown(row), action=action, reason=reason)
 
     async def _try_repair(self, row: DriftRow) -> tuple[RepairAction, str | None]:
         if row.problem == "missing":
@@ -122,3 +123,7 @@ class AirflowService:
             return (action, None) if is_done else (RepairAction.NONE, _TRIED_AGAIN)
         await self.airflow.read_again(dag)
         return RepairAction.READ_AGAIN, None
+
+
+def _shown(row: DriftRow) -> dict[str, Any]:
+    return row._asdict() | {"name": row.name and mask_text(row.name)}

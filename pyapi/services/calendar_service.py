@@ -25,6 +25,7 @@ from pyapi.schemas.schedule_schemas import (
 )
 from pyapi.services.schedule_service import Clock, outlook_of, require_foreseeable, utc_now
 from pyapi.services.worker_threads import WorkerThreads
+from pyapi.utils.credentials import mask_text
 
 LONGEST: Final = {Bucket.HOUR: timedelta(days=31), Bucket.DAY: timedelta(days=62)}
 KEPT_CALENDARS: Final = 4
@@ -160,7 +161,9 @@ def make_calendar(rows: Sequence[ActiveRow], params: CalendarParams, start: date
         ],
         busiest=CalendarPeak(start=busiest.start, runs=busiest.runs) if busiest and busiest.runs else None,
         quietest=CalendarWindow(start=quietest.start, end=quietest.end, runs=quietest.runs) if quietest else None,
-        records=[CalendarRecord.model_construct(id=row.id, name=row.name) for row in rows if row.id in named],
+        records=[
+            CalendarRecord.model_construct(id=row.id, name=mask_text(row.name)) for row in rows if row.id in named
+        ],
         not_foretold=[key for key, rule in rules.items() if rule.kind is Kind.CONTINUOUS],
         wrong=wrong,
     )

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from pyapi.utils.changes import Change, find_changes
+from pyapi.utils.credentials import mask_text
 from pyapi.utils.masking import mask_secrets
 from pyapi.utils.sealing import Sealer
 
@@ -30,4 +31,10 @@ def _opened(state: dict[str, Any], sealer: Sealer) -> dict[str, Any]:
 
 
 def _shown(state: dict[str, Any]) -> dict[str, Any]:
-    return state | {"config": mask_secrets(state.get("config"))}
+    return state | shown_texts(state) | {"config": mask_secrets(state.get("config"))}
+
+
+def shown_texts(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The texts of a record that are shown to everybody; no credential is taken for them, but SQL can write some."""
+    texts = {field: state.get(field) for field in ("name", "description")}
+    return {field: mask_text(text) for field, text in texts.items() if isinstance(text, str)}

@@ -32,7 +32,7 @@ from pyapi.schemas.data_schemas import (
 from pyapi.schemas.paging import decode_cursor, encode_cursor
 from pyapi.services.audit_trail import AuditTrail, Target
 from pyapi.services.auth_service import Caller
-from pyapi.services.data_changes import differences
+from pyapi.services.data_changes import differences, shown_texts
 from pyapi.services.deployment_service import deployment_fields
 from pyapi.services.schedule_service import (
     Clock,
@@ -46,6 +46,7 @@ from pyapi.services.stored_config import storable_config
 from pyapi.services.stored_job import stored_job_errors
 from pyapi.services.turns import Turns
 from pyapi.utils.changes import Change
+from pyapi.utils.credentials import mask_text
 from pyapi.utils.masking import mask_secrets
 from pyapi.utils.sealing import Sealer
 
@@ -174,9 +175,10 @@ class DataService:
         """Remove a record; its revisions stay. Raises NotFound, PermissionDenied, PreconditionFailed."""
         row = await self._lock_writable(record_id, expected_revision, needs_owner=True)
         await self._records.delete(record_id)
-        gone = [Change("remove", "/name", row.name, None)]
+        name = mask_text(row.name)
+        gone = [Change("remove", "/name", name, None)]
         await self._audit.record("data.deleted", Target("record", record_id), changes=gone, revision=row.revision)
-        return DataDeleted(message=f"Deleted '{row.name}'.", deleted_id=record_id)
+        return DataDeleted(message=f"Deleted '{name}'.", deleted_id=record_id)
 
     async def _lock_writable(
         self, record_id: int, expected_revision: int | None, *, needs_owner: bool = False
@@ -260,7 +262,7 @@ class DataService:
         return items
 
     def _fields(self, row: RecordRow) -> dict[str, Any]:
-        shown = row._replace(config=mask_secrets(row.config))._asdict()
+        shown = row._asdict() | shown_texts(row._asdict()) | {"config": mask_secrets(row.config)}
         schedule = schedule_fields(row, now=self._now, language=self._language)
         error = schedule["schedule_error"]
         return shown | schedule | deployment_fields(row, error=error, now=self._now, is_linked=self._is_linked)
@@ -268,6 +270,7 @@ class DataService:
     def _summary_fields(self, row: RecordRow) -> dict[str, Any]:
         """Nothing of what it does not show is looked through for secrets: strangers are many."""
         shown = {field: value for field, value in row._asdict().items() if field in _SUMMARY_FIELDS}
+        shown |= shown_texts(shown)
         schedule = schedule_fields(row, now=self._now, language=self._language)
         return shown | schedule | {"schedule": _shown_schedule(row.config)}
 

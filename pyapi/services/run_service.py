@@ -40,8 +40,10 @@ from pyapi.services.auth_service import Caller
 from pyapi.services.run_log import LogMasker
 from pyapi.services.run_results import RunResults
 from pyapi.services.runnable_records import RunnableRecords
-from pyapi.services.schedule_service import Clock, utc_now
+from pyapi.services.schedule_service import Clock, at_pointer, utc_now
+from pyapi.services.stored_config import secret_names
 from pyapi.services.turns import Turns
+from pyapi.utils.credentials import mask_text
 from pyapi.utils.masking import mask_secrets
 from pyapi.utils.opaque import Opaque
 from pyapi.utils.sealing import Sealer
@@ -108,7 +110,8 @@ class RunService:
         # The first letters of an id are all that Airflow can be asked for; DAGs of others may begin with the same.
         owned = [(run, run.record_id) for run in found if run.record_id is not None]
         async with self._runs() as dao:
-            names = await dao.names({record_id for _, record_id in owned})
+            found_names = await dao.names({record_id for _, record_id in owned})
+        names = {record_id: mask_text(name) for record_id, name in found_names.items()}
         if self._caller.is_superuser:
             return owned, names
         return [(run, record_id) for run, record_id in owned if record_id in names], names
@@ -131,7 +134,7 @@ class RunService:
 
         Raises NotFound, PermissionDenied, RecordNotActive, AirflowNotReady, ValidationFailed.
         """
-        _refuse_reserved(request)
+        _refuse_conf(request)
         run_id = self._run_id(record_id, key)
         try:
             await self._records.ready(record_id)
@@ -243,7 +246,7 @@ class RunService:
         turns = Turns()
         read = []
         for run in runs:
-            shown = dict(run) | {"conf": mask_secrets(run.conf or {})}
+            shown = dict(run) | {"conf": mask_secrets(run.conf or {}), "note": mask_secrets(run.note)}
             revision = revisions.get((run.record_id or 0, run.version or 0))
             read.append(RunRead.model_construct(**shown, revision=revision))
             await turns.give()
@@ -271,10 +274,13 @@ def _same(run: Run, request: RunStart) -> Run:
     return run
 
 
-def _refuse_reserved(request: RunStart) -> None:
-    if RESERVED_CONF in (request.conf or {}):
+def _refuse_conf(request: RunStart) -> None:
+    conf = request.conf or {}
+    if RESERVED_CONF in conf:
         text = "PyAPI keeps this key for itself; a check is POST /api/data/{data_id}/check."
         raise ValidationFailed([FieldError(text, f"/body/conf/{RESERVED_CONF}")])
+    if errors := secret_names(conf):
+        raise ValidationFailed(at_pointer(errors, "/body/conf"))
 
 
 def _refuse_cursor() -> NoReturn:

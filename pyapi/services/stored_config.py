@@ -8,7 +8,7 @@ from pyapi.schedules.rules import RULE_KEYS, parse_rule
 from pyapi.services.schedule_service import at_pointer
 from pyapi.services.stored_job import job_errors
 from pyapi.utils.changes import is_same
-from pyapi.utils.credentials import credentials_in
+from pyapi.utils.credentials import credentials_in, mask_text
 from pyapi.utils.masking import JSON, mask_secrets
 from pyapi.utils.pointers import escape
 from pyapi.utils.sealing import Sealer, tokens_in
@@ -17,6 +17,7 @@ from pyapi.utils.unmasking import restore_secrets
 FOREIGN_TOKEN = (
     "This is how PyAPI stores an encrypted secret. Write the secret itself, or '***' to keep the stored one."
 )
+SECRET_NAME = "The names of keys here are shown to everybody: leave credentials out of them."
 SHOWN_SECRET = "Airflow shows this to everybody, so it must not hold a secret."
 OWNERS_PART = "This record holds secrets: only its owner or an admin changes this part of it."
 TOO_MANY = "This config holds more than 1,000 secrets. Name Airflow Connections instead."
@@ -47,7 +48,14 @@ def storable_config(
     restored, errors = restore_secrets(config, opened.value, shown=shown)
     assert isinstance(restored, dict)
     _, wrong = parse_rule(config)
-    errors = [*_foreign_tokens(config), *errors, *wrong, *_shown_secrets(restored), *_too_many(restored, sealer)]
+    errors = [
+        *secret_names(config),
+        *_foreign_tokens(config),
+        *errors,
+        *wrong,
+        *_shown_secrets(restored),
+        *_too_many(restored, sealer),
+    ]
     # A '***' that nothing stands behind is no password, host or table that could be judged.
     told = {error.pointer for error in errors}
     errors += [error for error in job_errors(restored) if error.pointer not in told]
@@ -77,8 +85,26 @@ def _owners_parts(config: dict[str, Any] | None, stored: Any, shown: Any) -> lis
 
 def _foreign_tokens(config: dict[str, Any]) -> list[FieldError]:
     """Whoever can read the table could otherwise have the secrets of any record opened in a task of their own."""
-    pointers = ["".join(f"/{escape(str(part))}" for part in path) for path in tokens_in(config)]
+    pointers = [_pointer(path) for path in tokens_in(config)]
     return [FieldError(FOREIGN_TOKEN, pointer) for pointer in sorted(pointers)[:_MOST_ERRORS]]
+
+
+def secret_names(config: dict[str, Any]) -> list[FieldError]:
+    """Objects with a credential in the name of a key; their own pointers, as those of the keys would repeat it."""
+    errors: list[FieldError] = []
+    waiting: list[tuple[Any, tuple[str | int, ...]]] = [(config, ())]
+    while waiting and len(errors) < _MOST_ERRORS:
+        found, path = waiting.pop()
+        if isinstance(found, dict) and any(mask_text(key) != key for key in found):
+            errors.append(FieldError(SECRET_NAME, _pointer(path)))
+            continue
+        places = found.items() if isinstance(found, dict) else enumerate(found)
+        waiting += [(below, (*path, place)) for place, below in places if isinstance(below, dict | list)]
+    return errors
+
+
+def _pointer(path: tuple[str | int, ...]) -> str:
+    return "".join(f"/{escape(str(part))}" for part in path)
 
 
 def _shown_secrets(config: dict[str, JSON]) -> list[FieldError]:

@@ -1,8 +1,8 @@
 """Finds credentials: names of keys whose values are secret, and the secret parts of a text.
 
-A text holds them as the password of a URL, as a sensitive parameter, as a bearer token, or encrypted. What is
-unclear counts as secret: a text that shows too little can be written again, a password that has been shown cannot be
-taken back.
+A text holds them as the password of a URL, as a sensitive parameter or line, as a token that its beginning gives away,
+as a private key, or encrypted. What is unclear counts as secret: a text that shows too little can be written again, a
+password that has been shown cannot be taken back.
 Everything here is linear in the size of what it reads.
 """
 
@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from itertools import chain, islice, pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 MASK = "***"
 
@@ -22,10 +22,25 @@ _SENSITIVE_NAMES = (
     *("access_key", "access_token", "api_key", "apikey", "auth_header", "authorization", "bearer", "connection_string"),
     *("passphrase", "passwd", "password", "private_key", "proxy", "proxy_password", "proxies", "secret"),
     *("service_account", "service_key", "token", "keyfile_dict", "webhook_url", "credential", "account_key"),
+    # Keys that open something; primary, foreign, sort and partition keys only name a column.
+    *("auth_key", "aws_key", "decryption_key", "deploy_key", "encryption_key", "fernet_key", "hmac_key", "jwt_key"),
+    *("master_key", "rsa_key", "shared_access_key", "signing_key", "ssh_key", "passcode"),
 )
 _SENSITIVE = re.compile("|".join(name.replace("_", "") for name in _SENSITIVE_NAMES))
 # Too short to match inside a word: sas is in "saskatoon", dsn in "adsnetwork".
-_SENSITIVE_WORDS = frozenset({"dsn", "pwd", "sas"})
+_SENSITIVE_WORDS = frozenset({"dbpass", "dsn", "pgpass", "pw", "pwd", "sas", "userpass"})
+_SENSITIVE_LAST_WORD = re.compile(
+    r"(?:(?i:(?:^|[^a-z])pass)|Pass)[\W_\d]*+$"
+)  # db_pass, smtpPass; not pass_rate, compass
+# Password, key, token, credential. Of the column, the length or the number of one nothing is told.
+_SENSITIVE_CHINESE = re.compile(
+    r"(?:密碼|密码|口令|金鑰|密鑰|密钥|權杖|权杖|令牌|憑證|凭证|凭据)(?!欄|栏|字段|長度|长度|編號|编号)"
+)
+# What else signs a URL, and is a word like any other elsewhere.
+_SIGNATURES = frozenset({"sig", "signature", "x-amz-signature", "x-goog-signature"})
+# {"name": "DB_PASSWORD", "value": "x"}: how environments and headers are listed.
+_NAMES_OF_PAIRS = ("name", "key", "Name", "Key", "header", "variable", "parameter")
+_VALUES_OF_PAIRS = ("value", "Value")
 # Where a secret is sent, or who it belongs to: db_host, serverName, api-url, smtp_user_name, proxies.
 _CONNECTION = re.compile(
     r"(?:^|_)(?:db|jdbc|base|api)?"
@@ -46,9 +61,29 @@ def is_sensitive_key(key: str) -> bool:
 
 @lru_cache(4096)
 def _is_sensitive(key: str) -> bool:
-    if _SENSITIVE.search(_NOT_ALPHANUMERIC.sub("", key.lower())):
+    if _SENSITIVE.search(_NOT_ALPHANUMERIC.sub("", key.lower())) or _SENSITIVE_LAST_WORD.search(key):
+        return True
+    if not key.isascii() and _SENSITIVE_CHINESE.search(key):
         return True
     return any(word.lower() in _SENSITIVE_WORDS for word in _WORD.findall(key))
+
+
+def secrets_of_pair(found: dict[str, Any]) -> tuple[str, ...]:
+    """The keys whose values are credentials because their neighbour says so: {"name": "DB_PASSWORD", "value": "x"}."""
+    if "value" not in found and "Value" not in found:
+        return ()
+    names = (found.get(name) for name in _NAMES_OF_PAIRS)
+    return _VALUES_OF_PAIRS if any(isinstance(name, str) and _names_a_secret(name) for name in names) else ()
+
+
+def names_of_pair(found: dict[str, Any]) -> tuple[str, ...]:
+    """The keys that say what the values are which `secrets_of_pair` tells."""
+    return _NAMES_OF_PAIRS if secrets_of_pair(found) else ()
+
+
+def _names_a_secret(name: str) -> bool:
+    # A name that is hidden itself says nothing, so that what is masked or encrypted is read as what it was.
+    return len(name) <= _LONGEST_REMEMBERED and is_sensitive_key(name) and mask_text(name) == name
 
 
 def is_connection_key(key: str) -> bool:
@@ -62,7 +97,8 @@ def credentials_in(value: object) -> Iterator[str]:
     while waiting:
         found, is_secret = waiting.pop()
         if isinstance(found, dict):
-            waiting += [(below, is_secret or is_sensitive_key(key)) for key, below in found.items()]
+            told = secrets_of_pair(found)
+            waiting += [(below, is_secret or key in told or is_sensitive_key(key)) for key, below in found.items()]
         elif isinstance(found, list):
             waiting += [(below, is_secret) for below in found]
         elif isinstance(found, str):
@@ -109,7 +145,7 @@ def mask_text(text: str) -> str:
     """`text` with URL passwords, sensitive parameters and bearer tokens as `***`; the same text when it has none."""
     if not _may_hold_secret(text) or _URL_WITHOUT_PASSWORD.fullmatch(text):
         return text
-    if plain := _PLAIN_URL.fullmatch(text):
+    if (plain := _PLAIN_URL.fullmatch(text)) and not _is_marked(text):
         return f"{plain[1]}{MASK}{plain[3]}"
     # A masked text is masked no further. With ordinary text the second round proves it; a text built to need many
     # rounds, or to have secrets by the thousand, is hidden as a whole.
@@ -123,9 +159,15 @@ def mask_text(text: str) -> str:
 
 
 def _may_hold_secret(text: str) -> bool:
-    if "=" in text or "@" in text or '"' in text or "'" in text or "fernet:" in text:
+    if "=" in text or "@" in text or '"' in text or "'" in text or "fernet:" in text or _is_marked(text):
+        return True
+    if (":" in text or "：" in text) and next(_lines(text), None):
         return True
     return len(text) >= _SHORTEST_BEARER and _BEARER.search(text) is not None
+
+
+def _is_marked(text: str) -> bool:
+    return len(text) >= _SHORTEST_MARKED and any(mark in text for mark in _MARKS)
 
 
 def find_secrets(text: str) -> list[Secret]:
@@ -133,7 +175,7 @@ def find_secrets(text: str) -> list[Secret]:
 
     With more than `_MOST_SECRETS` it stops looking.
     """
-    known = _apart(islice(chain(_sealed(text), _parameters(text), _tokens(text)), _MOST_SECRETS + 1))
+    known = _apart(islice(chain(_sealed(text), _parameters(text), _lines(text), _tokens(text)), _MOST_SECRETS + 1))
     # The value of a parameter may hold "@" and "/"; they say nothing about the URL that it stands in.
     blanked = text if not known else hide_secrets(text, known, lambda secret: _BLANK * (secret.end - secret.begin))
     return _apart([*known, *islice(_url_passwords(blanked), _MOST_SECRETS + 1)])
@@ -148,6 +190,39 @@ def _tokens(text: str) -> Iterator[Secret]:
     for found in _BEARER.finditer(text):
         if found["scheme"].lower() == "bearer" or _NOT_PROSE.search(found["token"]):
             yield Secret(found.start("token"), found.end(), "bearer")
+    if "@" in text:
+        for found in _URL_TOKEN.finditer(text):
+            yield Secret(*found.span("token" if found["token"] else "basic"), "user")
+    if _is_marked(text):
+        yield from (Secret(*found.span(), "token") for found in _KNOWN_TOKEN.finditer(text))
+        yield from (Secret(*found.span("path"), "webhook") for found in _WEBHOOK.finditer(text))
+        yield from _private_keys(text)
+
+
+def _private_keys(text: str) -> Iterator[Secret]:
+    """What stands between the first and the last line of a key; to the end of the text when there is no last one."""
+    done = 0
+    while found := _PRIVATE_KEY.search(text, done):
+        done = text.find("-----END", found.end())
+        if done < 0:
+            done = len(text)
+        if done > found.end():
+            yield Secret(found.end(), done, "key")
+
+
+def _lines(text: str) -> Iterator[Secret]:
+    """The values of settings and headers, one word on a line of their own: X-Api-Key: x, password: "x y"."""
+    if ":" not in text and "：" not in text:
+        return
+    if "uthorization" in text or "UTHORIZATION" in text:
+        for found in _AUTHORIZATION.finditer(text):
+            yield Secret(*found.span("value"), "authorization")
+    first = _FIRST_LINE.match(text)
+    for found in chain([first] if first else [], _LINE.finditer(text)):
+        begin, end = found.span("quoted" if found["quoted"] else "value")
+        value, name = text[begin:end], found["name"]
+        if is_sensitive_key(name) and value.lower() not in _NO_SECRETS and not _is_reference(name, value):
+            yield Secret(begin, end, name.lower())
 
 
 def _apart(secrets: Iterable[Secret]) -> list[Secret]:
@@ -206,6 +281,36 @@ _REFERENCE = re.compile(r"(?:[:@$%({]++(?:\w++\.)*+|(?:\w++\.)++)(?P<name>\w++)[
 _BEARER = re.compile(r"\b(?P<scheme>(?i:basic|bearer))[ \t]++(?P<token>\*\*\*(?![\w*])|[\w.~+/=\-]{16,}+)", re.ASCII)
 # What follows "basic" is often a plain word; base64 of sixteen characters without capitals and digits does not occur.
 _NOT_PROSE = re.compile(r"[A-Z0-9*]")
+# What only stands in texts that hold one of the four below: looking for these takes no time.
+_MARKS = (
+    *("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "xox", "k_live_", "k_test_", "AKIA", "ASIA"),
+    *("pyapi_pat_", "hooks.slack", "/webhooks/", "-----BEGIN", "x-oauth-basic"),
+)
+_SHORTEST_MARKED = 12
+_KNOWN_TOKEN = re.compile(
+    r"(?<![A-Za-z0-9])(?:gh[opsur]_[A-Za-z0-9]{8,}+|(?:github_pat_|pyapi_pat_|glpat-|xox[a-z]-|[rs]k_(?:live|test)_)"
+    r"[\w\-]{8,}+|A[KS]IA[A-Z0-9]{16}(?![A-Za-z0-9]))",
+    re.ASCII,
+)
+_WEBHOOK = re.compile(
+    r"(?:hooks\.slack(?:-gov)?\.com/(?:services|triggers|workflows)/|discord(?:app)?\.com/api/webhooks/)"
+    r"(?P<path>(?:\*\*\*|[\w/.:=~\-])++)",
+    re.ASCII,
+)
+_PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z0-9 ]{0,64}PRIVATE KEY(?: BLOCK)?-----")
+# https://TOKEN@host and https://TOKEN:x-oauth-basic@host; a user is shorter, or a plain word. Elsewhere it is a user.
+_URL_TOKEN = re.compile(
+    r"(?i:https?)://(?:(?=[a-z_\-]{0,256}[A-Z0-9])(?P<token>[\w\-]{16,256}+)@|(?P<basic>[^\s/?#@:]{1,256}+):x-oauth-basic@)",
+    re.ASCII,
+)
+_AUTHORIZATION = re.compile(
+    r"(?i:authorization)[\"']?[ \t]{0,8}+[:=][ \t]{0,8}+[\"']?(?i:apikey|basic|bearer|digest|token)[ \t]{1,8}+"
+    r"(?P<value>[^\s\"',;]++)"
+)
+_SETTING = r"""[ \t]*+(?:-[ \t]++)?(?P<name>[\w.\-]++)[ \t]*+[:：][ \t]*+
+    (?:"(?P<quoted>[^"\n]++)"|(?P<value>[^\s"']++))[ \t\r]*+(?=$|[\n"'])"""
+_FIRST_LINE = re.compile(_SETTING, re.VERBOSE)
+_LINE = re.compile(rf"""[\n"']{_SETTING}""", re.VERBOSE)
 # Stands for a hidden character while the URLs are read; a code point that no text holds (Unicode, 23.7).
 _BLANK = "\uffff"
 
@@ -218,7 +323,11 @@ def _parameters(text: str) -> Iterator[Secret]:
     while found := _NAME.search(text, done):
         done = found.end()
         name = found["name"]
-        if not is_sensitive_key(name):
+        # A token ends with "=", too, and any word may stand in it by chance.
+        if name.startswith("gAAAA") and text.endswith("fernet:", 0, found.start()):
+            continue
+        is_signature = name.lower() in _SIGNATURES and text[found.start() - 1 : found.start()] in {"?", "&"}
+        if not is_signature and not is_sensitive_key(name):
             continue
         style = "json" if found["colon"] else _style(text, found.start())
         begin, end, after = _value(text, done, style)

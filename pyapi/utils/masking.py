@@ -3,7 +3,7 @@
 import math
 from typing import TypeAlias
 
-from pyapi.utils.credentials import MASK, is_sensitive_key, mask_text
+from pyapi.utils.credentials import MASK, is_sensitive_key, mask_text, secrets_of_pair
 
 JSON: TypeAlias = "None | bool | int | float | str | list[JSON] | dict[str, JSON]"
 
@@ -33,8 +33,10 @@ def _mask(value: JSON, depth: int) -> JSON:
 def _mask_below(value: dict[str, JSON] | list[JSON], depth: int) -> JSON:
     if isinstance(value, list):
         return [_mask(below, depth + 1) for below in value]
+    told = secrets_of_pair(value)
     return {
-        key: _mask_whole(below) if is_sensitive_key(key) else _mask(below, depth + 1) for key, below in value.items()
+        key: _mask_whole(below) if key in told or is_sensitive_key(key) else _mask(below, depth + 1)
+        for key, below in value.items()
     }
 
 

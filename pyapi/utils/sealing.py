@@ -23,6 +23,7 @@ from pyapi.utils.credentials import (
     hide_secrets,
     is_sensitive_key,
     mask_text,
+    secrets_of_pair,
 )
 
 # Before JSON in a token; no text that PostgreSQL stores holds it. Without it the token holds the text itself.
@@ -100,9 +101,10 @@ class Sealer:
         waiting: list[tuple[Any, Any, bool]] = [(top, [stored], False)]
         while waiting:
             copy, old, is_secret = waiting.pop()
+            told = secrets_of_pair(copy) if isinstance(copy, dict) else ()
             for place, below in _places(copy):
                 there = _at(old, place)
-                hidden = is_secret or (isinstance(place, str) and is_sensitive_key(place))
+                hidden = is_secret or (isinstance(place, str) and (place in told or is_sensitive_key(place)))
                 if isinstance(below, dict | list) and (not hidden or _holds(below, unreadable)):
                     copy[place] = below.copy()
                     waiting.append((copy[place], there, hidden))
@@ -119,7 +121,8 @@ class Sealer:
         while waiting:
             value = waiting.pop()
             if isinstance(value, dict):
-                waiting += [below for key, below in value.items() if not is_sensitive_key(key)]
+                told = secrets_of_pair(value)
+                waiting += [below for key, below in value.items() if key not in told and not is_sensitive_key(key)]
             elif isinstance(value, list):
                 waiting += value
             elif isinstance(value, str) and SEALED.fullmatch(value):

@@ -16,6 +16,8 @@ from pyapi.utils.credentials import (
     is_connection_key,
     is_sensitive_key,
     mask_text,
+    names_of_pair,
+    secrets_of_pair,
 )
 from pyapi.utils.masking import CUT, JSON, MAX_DEPTH, mask_secrets
 from pyapi.utils.pointers import escape
@@ -94,14 +96,17 @@ class _Restoration:
         if not isinstance(stored, dict) or not isinstance(masked, dict):
             stored, masked = {}, {}
         moved = self._is_moved(new, stored, masked)
+        # Also what was a secret: with another name beside it, its "***" must not come back as a text for everybody.
+        told = {*secrets_of_pair(new), *secrets_of_pair(stored)}
         restored: dict[str, JSON] = {}
         for key, value in new.items():
-            walk = self._secret if is_sensitive_key(key) else self.value
+            walk = self._secret if key in told or is_sensitive_key(key) else self.value
             restored[key] = walk(value, stored.get(key), masked.get(key), place.below(key, moved=moved))
         return restored
 
     def _is_moved(self, new: dict[str, JSON], stored: dict[str, JSON], masked: dict[str, JSON]) -> bool:
         names = {key for key in (*new, *stored) if is_connection_key(key)}
+        names.update(names_of_pair(new), names_of_pair(stored))
         number = self._alike.number
         return any(number(new.get(name)) not in (number(masked.get(name)), number(stored.get(name))) for name in names)
 

@@ -28,11 +28,16 @@ SENSITIVE_KEYS = """
     refresh_token max_tokens tokenizer use_proxy http_proxy serviceAccount credentials pass_word keyfile-dict
     db_pwd dbPwd PWD db.pwd pwd1 SASToken sas_url sasUrl blob-sas DSN sentry_dsn sentryDsn
     spring.datasource.password
+    pass PASS db_pass DB_PASS dbPass pass1 smtp-pass DBPASS PGPASS userpass pw PW db_pw dbPw passcode PassCode
+    ssh_key sshKey SSH-KEY signing_key encryption_key aws_key AWS_KEY decryptionKey deploy_key jwt_key fernet_key
+    資料庫密碼 密碼 密码 数据库密码2 API金鑰 金鑰 密鑰 密钥 存取權杖 權杖 憑證 登入憑證 访问令牌
 """
 ORDINARY_KEYS = """
     host port database schedule batch_size retry_count name path key keys primary_key partition_key user username login
     author authors keyword monkey compass bypass salt saskatoon sasquatch disaster adsnetwork ldsname handsnap upward
-    pass passenger endpoint bucket region url format 密碼欄位 a 1 - _
+    passenger endpoint bucket region url format 密碼欄位 a 1 - _
+    foreign_key sort_key sortKey cache_key public_key ssh_public_key idempotency_key row_key monkey_key
+    pass_rate passRate trespass surpass bypass_cache passive pwned spw 密碼長度 憑證編號 主鍵 外鍵 鑰匙 名稱
 """
 
 
@@ -184,6 +189,29 @@ password: ask the operators
 a=b&c=d
 key=value
 primary_key=id
+primary_key: id
+host: db.example.com
+token: ${TOKEN}
+password: null
+password: {{ password }}
+name: password
+- key: value
+12:30:00
+see: https://host:8080/p@x
+https://me@host/p
+https://git@github.com/org/repo.git
+https://firstname.lastname@dev.azure.com/org/_git/repo
+https://me-and-my-organization@host/
+ssh://git@github.com/Qz7aaaaaaaaaaaaaaa/repo.git
+postgresql://service_account_etl_2@host/db
+https://host/path?sign=1&design=2
+sig=1 dB
+https://hooks.slack.com/docs
+-----BEGIN PUBLIC KEY-----MFkwEwYH-----END PUBLIC KEY-----
+-----BEGIN CERTIFICATE-----MFkwEwYH-----END CERTIFICATE-----
+ghp_ and AKIA are prefixes of tokens
+monoghp_aaaaaaaaaaaaaaaa
+Authorization: see the manual
 --conf spark.executor.memory=4g --conf spark.user=me@corp
 x=1;y=2;z=me@corp
 ***
@@ -322,12 +350,35 @@ authorization: bearer Qz7.aaaaaaaaaaaaa-_~+/x9W==
 curl -H 'Authorization: Basic Qz7aaaaaaaaaaaaaaax9W=='
 Basic Qz7aaaaaaaaaaaaaaaax9W
 Bearer Qz7aaaaaaaaaaaaaaaax9W Bearer Qz7aaaaaaaaaaaaaaaax9W
+Authorization: Bearer Qz7x9W
+curl -H "Authorization: token Qz7x9W" https://host
+X-Api-Key: Qz7x9W
+curl -H 'X-Api-Key: Qz7x9W' https://host
+password: Qz7x9W
+- password: "Qz7 x9W"
+密碼：Qz7x9W
+資料庫密碼=Qz7x9W
+DB_PASS=Qz7x9W psql
+https://Qz7aaaaaaaaaaaaaaax9W@github.com/org/repo.git
+https://Qz7x9W:x-oauth-basic@github.com/org/repo.git
+https://Qz7x9W:x-oauth-basic@github.com
+git+https://Qz7aaaaaaaaaaaaaaax9W@host:8443/org/repo.git
+https://hooks.slack.com/services/T0/B0/Qz7x9W
+post to https://hooks.slack.com/services/Qz7/B0/x9W, please
+https://account.blob.core.windows.net/c/b?sv=2022&sig=Qz7%2Fx9W%3D
+https://account.blob.core.windows.net/c/b?sig=Qz7x9W&sv=2022
+-----BEGIN PRIVATE KEY-----\nQz7/x9W=\n-----END PRIVATE KEY-----
+a -----BEGIN RSA PRIVATE KEY----- Qz7 x9W -----END RSA PRIVATE KEY----- b
+-----BEGIN OPENSSH PRIVATE KEY-----Qz7x9W
 """.strip("\n").split("\n")
 WITHOUT_SECRET.append("http://me@host:abc " + "a" * 300 + " me@corp.com")
 WITH_SECRET += [
     "[db]\nhost=h\npassword=Qz7 x9W\nport=1",
     "password=Qz7 x9W\nhost=h",
     "DB_HOST=h\nDB_PASSWORD=Qz7x9W\n",
+    "-----BEGIN EC PRIVATE KEY-----\nQz7aaa/x9W=\n-----END EC PRIVATE KEY-----\n",
+    "host: h\npassword: Qz7x9W\nport: 1",
+    "Host: h\r\nX-Api-Key: Qz7x9W\r\nAccept: */*",
     "first https://host:8080/p@x\nthen https://user:Qz7x9W@host/",
 ]
 
@@ -372,6 +423,16 @@ HOSTILE = {
     "bearer": "Bearer" + " " * 500_000 + "=",
     "references": "token=:" + "a." * 250_000,
     "schemes": "a:" * 250_000 + "//@",
+    "lines": "a: b\n" * 100_000,
+    "secret lines": "token: b\n" * 60_000,
+    "spaces in a line": ("\n" + " " * 1000) * 500 + ":",
+    "quotes and colons": '":' * 250_000,
+    "private keys": "-----BEGIN PRIVATE KEY-----" * 20_000,
+    "URLs of tokens": "https://" * 60_000 + "@",
+    "long tokens": "https://" + "a" * 500_000 + "@",
+    "authorizations": "Authorization: " * 35_000,
+    "webhooks": "hooks.slack.com/services/" * 20_000,
+    "prefixes": "ghp_" * 120_000,
 }
 
 
@@ -411,10 +472,26 @@ def test_secrets_by_the_thousand_are_hidden_with_their_text() -> None:
 
 
 FRAGMENTS = """
-    :// : / @ ? # & = == ; , . ' " \\ \\" { } [ ] ( ) < > * *** **** a b 80 x9 user host password token pwd access key
+    :// : / @ ? # & = == ; , . ' " \\ \\" { } [ ] ( ) < > * *** **** a b : ： - ghp_aaaaaaaaA1 AKIA https
+    hooks.slack.com/services/ -----BEGIN PRIVATE KEY-----
+    -----END :x-oauth-basic@ Authorization: sig X-Api-Key: 80 x9 user host password token pwd access key
     postgresql https jdbc:oracle:thin: jdbc: Bearer basic aaaaaaaaaaaaaaaaA1 port true null --p => 密 ， 。 \uffff …
 """
 texts = st.lists(st.sampled_from([*FRAGMENTS.split(), " ", "\n", "\t"]), max_size=24).map("".join)
+
+
+KNOWN_TOKENS = [
+    *("ghp_Qz7aaaaaaaaax9W", "gho_Qz7aaaaaaaaax9W", "github_pat_Qz7aaaaaa_x9W", "glpat-Qz7aaaaa-x9W"),
+    *("xoxb-12-Qz7aaaa-x9W", "xoxp-12-Qz7aaaa-x9W", "sk_live_Qz7aaaaaax9W", "pyapi_pat_Qz7aaaa-_x9W"),
+    "AKIAIOSFODNN7EXAMPLE",
+]
+
+
+@pytest.mark.parametrize("place", ["{}", "use {}, please", "x://{}:p@h/", "https://h/{}/b", '["{}"]', "a={}&b=1"])
+@pytest.mark.parametrize("token", KNOWN_TOKENS)
+def test_a_token_is_known_by_its_beginning(token: str, place: str) -> None:
+    masked = mask_text(place.format(token))
+    assert (token in masked, MASK in masked, mask_text(masked)) == (False, True, masked)
 
 
 @given(texts)
@@ -936,3 +1013,47 @@ PLAIN = {
 def test_the_credentials_of_a_config_are_found() -> None:
     expected = ["47140", "abcdefghijklmnop4715", "k-4713", "p%40ss-4711", "t-4712"]
     assert sorted(credentials_in(PLAIN)) == expected
+
+
+# --- Names and values side by side ------------------------------------------------------------------------------------
+
+SECRET_PAIRS: list[Any] = [
+    {"name": "DB_PASSWORD", "value": "Qz7x9W"},
+    {"Name": "DB_PASSWORD", "Value": "Qz7x9W"},
+    {"key": "service-token", "value": 4711},
+    {"header": "X-Api-Key", "value": ["Qz7x9W"]},
+    {"name": "資料庫密碼", "value": {"a": "Qz7x9W"}, "required": True},
+]
+
+
+@pytest.mark.parametrize("pair", SECRET_PAIRS)
+def test_the_value_of_a_pair_is_a_credential_when_its_name_says_so(pair: dict[str, Any]) -> None:
+    value = next(key for key in pair if key.lower() == "value")
+    assert mask_secrets({"env": [pair]}) == {"env": [pair | {value: MASK}]}
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        {"name": "DB_HOST", "value": "h"},
+        {"name": "password", "type": "text"},
+        {"name": "password", "value": None},
+        {"name": 1, "value": "x"},
+        {"label": "password", "value": "x"},
+        {"key": "primary_key", "value": "id"},
+    ],
+)
+def test_other_pairs_stay_as_they_are(pair: dict[str, Any]) -> None:
+    assert mask_secrets({"env": [pair]}) == {"env": [pair]}
+
+
+@pytest.mark.parametrize("pair", SECRET_PAIRS)
+def test_the_value_of_a_pair_comes_back(pair: dict[str, Any]) -> None:
+    assert restore_secrets({"env": [mask_secrets(pair)]}, {"env": [pair]}) == ({"env": [pair]}, [])
+
+
+@pytest.mark.parametrize("name", ["LOG_LEVEL", "OTHER_PASSWORD"])
+def test_the_value_of_a_pair_does_not_come_back_under_another_name(name: str) -> None:
+    """Under the one it would be shown to everybody, under the other it would be somebody else's."""
+    _, errors = restore_secrets([{"name": name, "value": MASK}], [{"name": "DB_PASSWORD", "value": "Qz7x9W"}])
+    assert [error.pointer for error in errors] == ["/0/value"]
