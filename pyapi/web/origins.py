@@ -12,7 +12,7 @@ from pyapi.exceptions import BadRequest
 from pyapi.web.problems import problem_response
 
 READABLE = ["Content-Language", "ETag", "Link", "Location", "Retry-After", "WWW-Authenticate", "X-Request-ID"]
-SENDABLE = ["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "X-Request-ID"]
+SENDABLE = ["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "X-Request-ID"]
 
 
 class Origins(CORSMiddleware):
