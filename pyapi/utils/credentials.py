@@ -132,9 +132,10 @@ _PLAIN_URL = re.compile(
     r"(@[\w.\-]++(?::\d++)?(?:/[\w.\-/]*+)?)",
     re.ASCII,
 )
-# As many hold one without a password, postgresql://user@host:5432/db, with a path in any script: nothing to hide.
+# As many hold one without a password, postgresql://user@host:5432/db, with a path in any script: nothing to hide. What
+# stands there in https:// may be a token.
 _URL_WITHOUT_PASSWORD = re.compile(
-    r"(?:jdbc:)?[A-Za-z][A-Za-z0-9+.\-]*+://[A-Za-z0-9_.\-]++@[A-Za-z0-9_.\-]++(?::[0-9]++)?(?:/[\w.\-/]*+)?"
+    r"(?![A-Za-z0-9+.\-:]*(?i:https?)://)(?:jdbc:)?[A-Za-z][A-Za-z0-9+.\-]*+://[A-Za-z0-9_.\-]++@[A-Za-z0-9_.\-]++(?::[0-9]++)?(?:/[\w.\-/]*+)?"
 )
 _SHORTEST_BEARER = len("Basic ") + 16
 _MOST_ROUNDS = 4
@@ -143,10 +144,13 @@ _MOST_SECRETS = 1000
 
 def mask_text(text: str) -> str:
     """`text` with URL passwords, sensitive parameters and bearer tokens as `***`; the same text when it has none."""
-    if not _may_hold_secret(text) or _URL_WITHOUT_PASSWORD.fullmatch(text):
+    if not _may_hold_secret(text):
         return text
-    if (plain := _PLAIN_URL.fullmatch(text)) and not _is_marked(text):
-        return f"{plain[1]}{MASK}{plain[3]}"
+    if not _is_marked(text):
+        if _URL_WITHOUT_PASSWORD.fullmatch(text):
+            return text
+        if plain := _PLAIN_URL.fullmatch(text):
+            return f"{plain[1]}{MASK}{plain[3]}"
     # A masked text is masked no further. With ordinary text the second round proves it; a text built to need many
     # rounds, or to have secrets by the thousand, is hidden as a whole.
     for _ in range(_MOST_ROUNDS):

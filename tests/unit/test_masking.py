@@ -515,7 +515,7 @@ def test_the_short_way_through_a_plain_url_hides_what_the_long_way_hides(url: st
 
 
 @given(
-    st.sampled_from(["postgresql", "jdbc:mysql", "https", "mongodb+srv"]),
+    st.sampled_from(["postgresql", "jdbc:mysql", "amqps", "mongodb+srv"]),
     *(st.text(alphabet="aZ09._-", min_size=1, max_size=6) for _ in range(2)),
     st.sampled_from(["", ":5432", "/", "/db", ":1/a/b", ":5432/銷售_1", "//x.é"]),
 )

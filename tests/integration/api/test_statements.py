@@ -156,7 +156,7 @@ async def login(caller: Caller) -> httpx.Response:
         pytest.param(create, 4, 1, 2, id="create"),
         pytest.param(update, 5, 1, 2, id="update"),
         pytest.param(refresh, 1, 1, 1, id="refresh"),
-        pytest.param(login, 5, 1, 2, id="login"),
+        pytest.param(login, 6, 1, 2, id="login"),
     ],
 )
 async def test_each_operation_asks_the_database_so_often(
