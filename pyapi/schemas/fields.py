@@ -39,8 +39,8 @@ def _to_utc(moment: datetime) -> datetime:
 
 
 def _only_iso(value: object) -> object:
-    """Pydantic also takes bare numbers for times; nobody means them in a query."""
-    if isinstance(value, str) and not _DATE_FIRST.match(value):
+    """Pydantic also takes bare numbers for times; nobody means them, and no schema here says so."""
+    if isinstance(value, int | float) or (isinstance(value, str) and not _DATE_FIRST.match(value)):
         raise ValueError("write an ISO 8601 time such as 2026-01-31T09:00:00+08:00")
     return value
 

@@ -43,6 +43,7 @@ def url(record_id: int, rest: str = "") -> str:
         ("POST", "", BODY, "nobody", 401, "not_authenticated"),
         ("POST", "", {}, "owner", 422, "validation_failed"),
         ("POST", "", BODY | {"to": "2026-12-31T23:59:59Z"}, "owner", 422, "validation_failed"),
+        ("POST", "", BODY | {"from": 0}, "owner", 422, "validation_failed"),
         ("POST", "", BODY | {"reprocess": "x"}, "owner", 422, "validation_failed"),
         ("POST", "", BODY | {"max_active_runs": 0}, "owner", 422, "validation_failed"),
         ("POST", "", BODY | {"unknown": 0}, "owner", 422, "validation_failed"),
