@@ -181,25 +181,17 @@ def start_run(_: Case, body: dict[str, Any]) -> None:
         body["conf"].pop(RESERVED_CONF, None)
 
 
+def first_page(case: Case, _: dict[str, Any]) -> None:
+    """A cursor is what the page before has answered, and here there is none before."""
+    case.query.pop("cursor", None)
+
+
 def list_data(case: Case, _: dict[str, Any]) -> None:
     """A cursor is what the page before answered, for the same order, and it replaces `skip`."""
     if case.query.get("cursor") is not None:
         order = {"order_by": case.query["order_by"]} if case.query.get("order_by") else {}
         case.query["cursor"] = call(case, "GET", "/api/data/", params={**order, "limit": 1})["next_cursor"]
         case.query.pop("skip", None)
-
-
-def list_audit(case: Case, _: dict[str, Any]) -> None:
-    """A cursor is what the page before answered; the first page of these few rows has none behind it."""
-    if case.query.get("cursor") is not None:
-        headers = {"Authorization": f"Bearer {log_in(case)['access_token']}"}
-        page = call(case, "GET", "/api/audit", params={"limit": 1}, headers=headers)
-        case.query["cursor"] = page["next_cursor"]
-
-
-def get_data_history(case: Case, _: dict[str, Any]) -> None:
-    """No record has so many states that there is a page behind the first."""
-    case.query.pop("cursor", None)
 
 
 POSITIVE: dict[str, Callable[[Case, dict[str, Any]], None]] = {
@@ -221,8 +213,10 @@ POSITIVE: dict[str, Callable[[Case, dict[str, Any]], None]] = {
     "patch_data": write_data,
     "list_data": list_data,
     "start_run": start_run,
-    "list_audit": list_audit,
-    "get_data_history": get_data_history,
+    "list_runs": first_page,
+    "list_all_runs": first_page,
+    "list_audit": first_page,
+    "get_data_history": first_page,
 }
 
 
