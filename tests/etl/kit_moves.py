@@ -198,10 +198,13 @@ def locked(question: dict[str, Any]) -> list[Any]:
     with psycopg.connect(question["lock"], autocommit=True) as other, alone_on(settings, 7) as still_alone:
         still_alone()
         held = other.execute(
-            "SELECT count(*), min(objid) FROM pg_locks"
-            " WHERE locktype = 'advisory' AND granted AND pid <> pg_backend_pid()"
+            "SELECT count(*), min(objid) FROM pg_locks l JOIN pg_database d ON d.oid = l.database"
+            " WHERE locktype = 'advisory' AND granted AND pid <> pg_backend_pid() AND datname = current_database()"
         ).fetchone()
-        other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pyapi-etl'")
+        other.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = 'pyapi-etl' AND datname = current_database()"
+        )
         try:
             still_alone()
         except MoveFailed as error:
