@@ -91,7 +91,9 @@ async def run_log(
     data_id: DataId,
     run_id: RunId,
     runs: RunReader,
-    task: Annotated[str, Query(max_length=250, pattern=r"^\w[\w.\-]*$", description="Task of the run.")] = "run",
+    task: Annotated[
+        str, Query(max_length=250, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\-]*$", description="Task of the run.")
+    ] = "run",
     try_number: Annotated[int | None, Query(alias="try", ge=1, le=1000, description="The newest by default.")] = None,
 ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
     """The entries of a log, open until the answer has been sent."""
