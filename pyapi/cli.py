@@ -25,7 +25,8 @@ from pyapi.db.audit_dao import AuditDAO
 from pyapi.db.auth_dao import UserDAO, UserLookup
 from pyapi.db.dependencies import transaction
 from pyapi.db.embedded import attach_or_start
-from pyapi.db.engine import Database, create_engine, explain, is_unavailable
+from pyapi.db.database import Database
+from pyapi.db.engine import create_engine, explain, is_unavailable
 from pyapi.db.migrations import compare_with_models, current_revision, prepare_schema, require_current
 from pyapi.db.secret_dao import Place, SecretDAO
 from pyapi.db.session_dao import SessionDAO

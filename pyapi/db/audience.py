@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 from typing import Any, Final, Self
+from uuid import UUID
 
-from sqlalchemy import BindParameter, ColumnElement, and_, false, literal_column, or_, select, true
+from sqlalchemy import BindParameter, ColumnElement, and_, exists, false, func, literal_column, not_, or_, select, true
 from sqlalchemy import bindparam as parameter
 
+from pyapi.db.auth_models import LoginSession, User
 from pyapi.db.models import DataGrant, DataRecord
 from pyapi.enums import Permission, Visibility
 
@@ -81,3 +83,50 @@ class Audience:
     @property
     def _viewer(self) -> BindParameter[int | None]:
         return parameter(VIEWER, self.user_id, DataRecord.id.type)
+
+
+STRANGER: Final = Audience(None)
+"""Somebody who is not signed in."""
+
+LIVE_SESSION: Final = select(
+    User.id, User.username, User.is_superuser, User.role_below_superuser.label("role")
+).where(
+    User.id == parameter("user_id", type_=User.id.type),
+    User.is_active,
+    exists().where(
+        LoginSession.id == parameter("session_id", type_=LoginSession.id.type),
+        LoginSession.user_id == User.id,
+        LoginSession.ended_at.is_(None),
+        LoginSession.expires_at > func.now(),
+    ),
+)
+"""The user behind an access token, as long as the session lives and the account is open; otherwise no row."""
+
+CALLER: Final = LIVE_SESSION.cte("caller")
+"""One row when the session lives, and none otherwise; a statement that begins with it needs no other look at it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionAudience:
+    """Who is looking, as an access token says: whether that session lives, the statement itself finds out in CALLER."""
+
+    user_id: int
+    session_id: UUID
+
+    def sees(self) -> ColumnElement[bool]:
+        """Records that may be seen, the same as for the `Audience` that the caller will turn out to be."""
+        return or_(CALLER.c.is_superuser, Audience(0).sees())
+
+    def hides(self) -> ColumnElement[bool]:
+        """Records that may not be seen: exactly those for which `sees` does not hold."""
+        return and_(not_(CALLER.c.is_superuser), Audience(0).hides())
+
+    @property
+    def alike(self) -> Self:
+        """Any session: all have the same statements."""
+        return type(self)(0, UUID(int=0))
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Who looks."""
+        return {VIEWER: self.user_id, "user_id": self.user_id, "session_id": self.session_id}

@@ -6,13 +6,15 @@ from datetime import timedelta
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, bindparam, exists, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Select, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
-from pyapi.db.auth_models import AccessToken, LoginSession, User, role_of
+from pyapi.db.audience import LIVE_SESSION
+from pyapi.db.auth_models import AccessToken, User, role_of
 from pyapi.db.meta import contains
+from pyapi.db.statements import Statement, Statements
 from pyapi.enums import Role
 from pyapi.exceptions import Conflict
 
@@ -36,17 +38,7 @@ class SignedInUser(NamedTuple):
     role: Role
 
 
-# Made once, and of columns: it runs for almost every request, and making an object of the row takes as long again.
-_BY_SESSION: Final = select(User.id, User.username, User.is_superuser, User.role_below_superuser.label("role")).where(
-    User.id == bindparam("id"),
-    User.is_active,
-    exists().where(
-        LoginSession.id == bindparam("session_id"),
-        LoginSession.user_id == User.id,
-        LoginSession.ended_at.is_(None),
-        LoginSession.expires_at > func.now(),
-    ),
-)
+_BY_SESSION: Final = Statement.of(LIVE_SESSION)
 
 
 class UserDAO:
@@ -114,14 +106,6 @@ class UserLookup:
         """A user by name, without regard to case."""
         return await self._one(func.lower(User.username) == func.lower(username))
 
-    async def by_session(self, *, user_id: int, session_id: UUID) -> SignedInUser | None:
-        """The user behind an access token, as long as the session lives and the account is open."""
-        async with self._open_session() as session:
-            row = (await session.execute(_BY_SESSION, {"id": user_id, "session_id": session_id})).one_or_none()
-        if row is None:
-            return None
-        return SignedInUser(row.id, row.username, role_of(is_superuser=row.is_superuser, below=row.role))
-
     async def by_access_token(self, digest: str) -> TokenOwner | None:
         """The user behind a personal access token, as long as the token holds and the account is open.
 
@@ -141,6 +125,21 @@ class UserLookup:
         async with self._open_session() as session:
             user: User | None = await session.scalar(select(User).where(*conditions))
             return user
+
+
+class SessionLookup:
+    """Looks at login sessions, in one statement each: almost every request does."""
+
+    def __init__(self, statements: Statements) -> None:
+        self._statements = statements
+
+    async def user_of(self, *, user_id: int, session_id: UUID) -> SignedInUser | None:
+        """The user behind an access token, as long as the session lives and the account is open."""
+        row = await self._statements.row(_BY_SESSION, user_id=user_id, session_id=session_id)
+        if row is None:
+            return None
+        found, username, is_superuser, role = row
+        return SignedInUser(found, username, role_of(is_superuser=is_superuser, below=role))
 
 
 def _matching(statement: Select[Any], q: str | None) -> Select[Any]:

@@ -11,13 +11,16 @@ from sqlalchemy import (
     ColumnElement,
     Select,
     and_,
+    Text,
     bindparam,
+    cast,
     delete,
     false,
     func,
     insert,
     literal,
     literal_column,
+    null,
     or_,
     select,
     text,
@@ -28,6 +31,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from pyapi.db.audience import Audience
+from pyapi.db.engine import read_stored_json
 from pyapi.db.meta import contains
 from pyapi.db.models import SORTED_NEXT_RUN, DataRecord
 from pyapi.enums import RecordStatus, Visibility
@@ -116,6 +120,17 @@ class OrderKey(NamedTuple):
         return NO_RUN if value is None else value
 
 
+def record_of(row: Sequence[Any]) -> RecordRow:
+    """A row whose JSON is still the text that PostgreSQL has sent."""
+    return RecordRow(
+        *row[:3], _decoded(row[3]), *row[4:12], _decoded(row[12]), _decoded(row[13])  # type: ignore[arg-type]
+    )
+
+
+def _decoded(text: str | None) -> Any:
+    return None if text is None else read_stored_json(text)
+
+
 # In the same statement: a list must not become slower by a second one.
 _SEEN_IN_AIRFLOW = literal_column(
     """
@@ -127,6 +142,18 @@ _SEEN_IN_AIRFLOW = literal_column(
     JSONB,
 ).label("seen_in_airflow")
 _COLUMNS = tuple(getattr(DataRecord, field, _SEEN_IN_AIRFLOW) for field in RecordRow._fields)
+
+
+def columns_of(*, with_airflow: bool) -> tuple[ColumnElement[Any], ...]:
+    """What `record_of` makes a row of: JSON as text, which is not parsed before it is known that it must be.
+
+    `seen_in_airflow` costs three subqueries for each row.
+    """
+    columns = {column.key: cast(column, Text).label(column.key) if isinstance(column.type, JSONB) else column for column in _COLUMNS}
+    if not with_airflow:
+        columns["seen_in_airflow"] = null().label("seen_in_airflow")
+    return tuple(columns.values())
+
 
 _ACT_AS = text(
     "SELECT set_config('pyapi.actor_id', :id, true), set_config('pyapi.actor_name', :name, true),"
@@ -181,33 +208,6 @@ class DataRecordDAO:
         """Remove a record; its revisions stay."""
         await self._session.execute(delete(DataRecord).where(DataRecord.id == record_id))
 
-    async def count(self, wanted: RecordFilter) -> int:
-        """How many records match: all of them less those that are hidden, which are few.
-
-        Asked of every row whether it may be seen, PostgreSQL reads the whole table; all of one status it counts in an
-        index, and so it finds the hidden ones.
-        """
-        matching = select(func.count()).select_from(DataRecord).where(*wanted.conditions())
-        hidden = matching.where(self._audience.hides()).scalar_subquery()
-        return (await self._session.scalar(select(matching.scalar_subquery() - hidden))) or 0
-
-    async def page(
-        self,
-        wanted: RecordFilter,
-        *,
-        order: Sequence[OrderKey],
-        skip: int,
-        limit: int,
-        after: Sequence[Any] | None = None,
-    ) -> list[RecordRow]:
-        """Records that match, in `order` (whose last key is the id), from `skip` on, or behind the values `after`."""
-        statement = select(*_COLUMNS).where(self._audience.sees(), *wanted.conditions())
-        if after is not None:
-            statement = statement.where(_behind(order, after))
-        keys = (key.expression.desc() if key.descending else key.expression.asc() for key in order)
-        rows = await self._session.execute(statement.order_by(*keys).offset(skip).limit(limit))
-        return [RecordRow._make(row) for row in rows]
-
     @asynccontextmanager
     async def undone(self) -> AsyncIterator[None]:
         """Whatever the block writes is taken back at its end."""
@@ -231,22 +231,3 @@ def _by_id(audience: Audience) -> Select[Any]:
 @cache
 def _locked_by_id(audience: Audience) -> Select[Any]:
     return _by_id(audience).with_for_update()
-
-
-def _behind(order: Sequence[OrderKey], values: Sequence[Any]) -> ColumnElement[bool]:
-    """Rows that come after `values` in `order`.
-
-    (a, b, c) > (x, y, z), for which an index is entered at that place. Where the directions differ it is written out,
-    and PostgreSQL reads all rows before that place: a > x, or a = x and b > y, or ...
-    """
-    if len({key.descending for key in order}) == 1:
-        here = tuple_(*(key.expression for key in order))
-        there = tuple_(*(literal(value, key.expression.type) for key, value in zip(order, values, strict=True)))
-        return here < there if order[0].descending else here > there
-    alternatives: list[ColumnElement[bool]] = []
-    equal: list[ColumnElement[bool]] = []
-    for key, value in zip(order, values, strict=True):
-        column = key.expression
-        alternatives.append(and_(*equal, column < value if key.descending else column > value))
-        equal.append(column == value)
-    return or_(false(), *alternatives)

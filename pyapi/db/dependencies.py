@@ -1,52 +1,18 @@
 """In which transaction? The one place that commits."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Annotated
 
 from fastapi import Depends, Request
-from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
-from sqlalchemy.orm import Session
 
-from pyapi.db.engine import ANSWER_SECONDS, Database, is_unavailable
+from pyapi.db.database import Database
+from pyapi.db.engine import ANSWER_SECONDS, is_unavailable
+from pyapi.db.patience import Patience
+from pyapi.db.statements import Statements
 from pyapi.exceptions import DatabaseUnavailable, Problem
-
-
-class Patience:
-    """How long one request may still wait for the database, None for ever; all its sessions draw on one account."""
-
-    def __init__(self, seconds: float | None) -> None:
-        self._left = seconds
-
-    @asynccontextmanager
-    async def watch(self, session: AsyncSession) -> AsyncIterator[Callable[[], None]]:
-        """Raise TimeoutError when the block waits too long; yields what starts the clock.
-
-        The first statement of the session starts it as well: a password that is hashed before that is no wait for the
-        database.
-        """
-        clock = asyncio.get_running_loop().time
-        async with asyncio.timeout(None) as limit:
-
-            def start() -> None:
-                if self._left is not None and limit.when() is None:
-                    limit.reschedule(clock() + self._left)
-
-            session.info["start"] = start
-            try:
-                yield start
-            finally:
-                if (deadline := limit.when()) is not None:
-                    self._left = max(0.0, deadline - clock())
-
-
-@event.listens_for(Session, "after_transaction_create")
-def _start_clock(session: Session, _: object) -> None:
-    """SQLAlchemy begins a transaction with the first statement, before it asks the pool for a connection."""
-    if (start := session.info.get("start")) is not None:
-        start()
 
 
 @asynccontextmanager
@@ -112,6 +78,13 @@ async def request_patience(request: Request) -> Patience:
 
 
 RequestPatience = Annotated[Patience, Depends(request_patience)]
+
+
+def single_statements(request: Request, *, of_records: bool = False) -> Statements:
+    """Runs single statements of this request; those about data records wait for a place."""
+    opened = database(request)
+    places = opened.record_places if of_records else nullcontext()
+    return Statements(opened.connections, patience=patience_of(request), places=places)
 
 
 async def get_db_session(request: Request) -> AsyncIterator[AsyncSession]:

@@ -4,14 +4,14 @@ import asyncio
 import json
 import math
 import os
-from contextlib import AbstractAsyncContextManager, nullcontext, suppress
-from dataclasses import dataclass, field
-from typing import Any, Final, Self
+from contextlib import suppress
+from typing import Any, Final
 
+import asyncpg
 from sqlalchemy import URL, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from pyapi.exceptions import ConfigurationError
 
@@ -177,27 +177,6 @@ def _bounded(digits: str) -> int | None:
 _STORED_JSON: Final = json.JSONDecoder(parse_float=_finite, parse_int=_bounded)
 
 
-@dataclass(frozen=True, slots=True)
-class Database:
-    """Where sessions come from: for transactions, and for single reads in autocommit (no BEGIN, no COMMIT).
-
-    Who opens a session for data records takes one of the `record_places` first.
-    """
-
-    transactions: async_sessionmaker[AsyncSession]
-    reads: async_sessionmaker[AsyncSession]
-    record_places: AbstractAsyncContextManager[None] = field(default_factory=nullcontext)
-
-    @classmethod
-    def on(cls, engine: AsyncEngine, *, record_places: int = 1) -> Self:
-        """Sessions on the pool of `engine`."""
-        return cls(
-            transactions=async_sessionmaker(engine, expire_on_commit=False),
-            reads=async_sessionmaker(engine.execution_options(isolation_level="AUTOCOMMIT"), expire_on_commit=False),
-            record_places=asyncio.Semaphore(record_places),
-        )
-
-
 # SQLSTATE classes and codes (PostgreSQL, appendix A) that say "not now" rather than "wrong": connection exceptions,
 # transaction rollback by deadlock or serialization, resources, operator intervention, system errors; lock not
 # available, and a server that is only a standby for the moment.
@@ -209,11 +188,18 @@ def is_unavailable(error: BaseException) -> bool:
     """Whether `error` means that the database is away, locked or too slow, and the same request may work later."""
     if isinstance(error, PoolTimeoutError | TimeoutError | OSError):
         return True
+    if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError):
+        state = getattr(error, "sqlstate", None)
+        return state is None or _passes(state)
     if not isinstance(error, DBAPIError):
         return False
     state = getattr(error.orig, "sqlstate", None)
     if state is None:  # not said by the server: the connection broke, or could not be made
         return error.connection_invalidated or isinstance(error, InterfaceError | OperationalError)
+    return _passes(state)
+
+
+def _passes(state: str) -> bool:
     return state[:2] in _PASSING_CLASSES or state in _PASSING_CODES
 
 

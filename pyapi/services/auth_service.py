@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from pyapi.db.auth_dao import UserDAO, UserLookup
+from pyapi.db.auth_dao import SessionLookup, UserDAO, UserLookup
 from pyapi.db.auth_models import User
 from pyapi.db.session_dao import IssuedToken, SessionDAO
 from pyapi.enums import Role, Scope
@@ -85,23 +85,38 @@ class Client:
     address: str | None
 
 
+class ClaimedSession(NamedTuple):
+    """A session as an access token names it."""
+
+    user_id: int
+    session_id: UUID
+
+
 class Authenticator:
     """Turns an access token, of a session or a personal one, into a caller."""
 
-    def __init__(self, lookup: UserLookup, policy: TokenPolicy) -> None:
+    def __init__(self, lookup: UserLookup, sessions: SessionLookup, policy: TokenPolicy) -> None:
         self._lookup = lookup
+        self._sessions = sessions
         self._policy = policy
 
     async def authenticate(self, access_token: str) -> Caller:
         """Who an access token speaks for. Raises InvalidToken also when its session or its account has ended."""
         if access_token.startswith(PERSONAL_TOKEN_PREFIX):
             return await self._by_personal_token(access_token)
-        claims = self._policy.signer.verify(access_token, now=self._policy.clock())
-        session_id = UUID(claims.session_id)
-        user = await self._lookup.by_session(user_id=claims.user_id, session_id=session_id)
+        claimed = self.session_of(access_token)
+        user = await self._sessions.user_of(user_id=claimed.user_id, session_id=claimed.session_id)
         if user is None:
             raise InvalidToken
-        return Caller(user.id, user.username, user.role, session_id=session_id)
+        return Caller(user.id, user.username, user.role, session_id=claimed.session_id)
+
+    def session_of(self, access_token: str) -> ClaimedSession:
+        """What an access token of a session says, signed and in time. Whether the session still lives, it cannot say.
+
+        Raises InvalidToken.
+        """
+        claims = self._policy.signer.verify(access_token, now=self._policy.clock())
+        return ClaimedSession(claims.user_id, UUID(claims.session_id))
 
     async def _by_personal_token(self, token: str) -> Caller:
         found = await self._lookup.by_access_token(personal_token_digest(token))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from importlib.metadata import version
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -15,8 +16,8 @@ from pyapi.schedules.descriptions import describe
 from pyapi.schedules.languages import LANGUAGES, Language
 from pyapi.schedules.notes import notes
 from pyapi.schedules.outlook import Outlook, outlook
-from pyapi.schedules.rules import Rule, parse_rule
-from pyapi.schedules.runs import HORIZON, gaps
+from pyapi.schedules.rules import Kind, Rule, parse_rule
+from pyapi.schedules.runs import HORIZON, gaps, next_runs
 from pyapi.schedules.zones import EPOCH
 from pyapi.schemas.schedule_schemas import RunTime, SchedulePreview, SchedulePreviewed
 
@@ -98,7 +99,37 @@ def schedule_fields(row: RecordRow, *, now: datetime, language: Language) -> dic
 def next_run_times(row: RecordRow, *, now: datetime) -> list[RunTime]:
     """The next five runs of a record."""
     found = outlook_of(row.status, row.config, row.scheduled_since)
-    return run_times(found.rule, found.next_runs(after=now, count=_SHOWN_RUNS))
+    rule = found.rule
+    if found.is_active and rule is not None and rule.cron is not None and _runs_on(rule, now):
+        return _upcoming(rule.cron, rule.timezone)(now)
+    return run_times(rule, found.next_runs(after=now, count=_SHOWN_RUNS))
+
+
+def _runs_on(rule: Rule, now: datetime) -> bool:
+    """Whether a rule has begun, and does not end."""
+    return rule.end_date is None and (rule.starts_at is None or rule.starts_at <= now)
+
+
+class _Upcoming:
+    """The next five runs of a rule that has begun and does not end; they stay the same until the first of them."""
+
+    def __init__(self, rule: Rule) -> None:
+        self._rule = rule
+        self._from = EPOCH
+        self._runs: list[RunTime] = []
+
+    def __call__(self, now: datetime) -> list[RunTime]:
+        """The runs after `now`."""
+        if not self._runs or not self._from <= now < self._runs[0].utc:
+            self._runs = run_times(self._rule, next_runs(self._rule, after=now, count=_SHOWN_RUNS))
+            self._from = now
+        return self._runs
+
+
+# Many records share a rule. The key is all that such a rule is made of, and short, so the whole stays small.
+@lru_cache(1024)
+def _upcoming(cron: str, timezone: str) -> _Upcoming:
+    return _Upcoming(Rule(kind=Kind.CRON, cron=cron, timezone=timezone))
 
 
 def run_times(rule: Rule | None, runs: list[datetime]) -> list[RunTime]:

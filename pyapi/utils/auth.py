@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from itertools import pairwise
 from typing import Any, Final
 
@@ -56,10 +56,14 @@ class AccessClaims:
     expires_at: datetime
 
 
+_REMEMBERED_TOKENS: Final = 4096
+"""Of at most 2 KiB each; one that does not hold is not remembered."""
+
+
 class TokenSigner:
     """Writes and reads our access tokens; `previous_key` is still read after a key rotation, and never signs."""
 
-    __slots__ = ("_audience", "_issuer", "_key", "_reading_keys")
+    __slots__ = ("_audience", "_issuer", "_key", "_read", "_reading_keys")
 
     def __init__(
         self, key: str, *, previous_key: str | None = None, issuer: str = "pyapi", audience: str = "pyapi-api"
@@ -70,6 +74,8 @@ class TokenSigner:
         self._reading_keys = {"keys": [self._key, *previous]}
         self._issuer = issuer
         self._audience = audience
+        # A client sends its token with each request, and what was signed does not change; only time does.
+        self._read = lru_cache(_REMEMBERED_TOKENS)(self._decode)
 
     def sign(self, *, user_id: int, session_id: uuid.UUID, issued_at: datetime, expires_at: datetime) -> str:
         """Write an access token; ValueError for what `verify` would refuse, such as a lifetime of more than a day."""
@@ -90,7 +96,7 @@ class TokenSigner:
         `exp` has no leeway; `iat` may be 60 seconds ahead, because two machines of a cluster disagree that much.
         """
         try:
-            claims = self._decode(token)
+            claims = self._read(token)
         except Exception:  # noqa: BLE001  whatever a hostile token makes the parsers raise, RecursionError included
             raise InvalidToken from None
         if not _is_sane(claims) or claims.issued_at > now + _CLOCK_SKEW or claims.expires_at <= now:

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPBearer, OAuth2PasswordBearer
 
-from pyapi.db.audience import Audience
-from pyapi.db.auth_dao import UserLookup
-from pyapi.db.dependencies import database, patience_of, transaction
+from pyapi.db.audience import Audience, SessionAudience
+from pyapi.db.auth_dao import SessionLookup, UserLookup
+from pyapi.db.dependencies import database, patience_of, single_statements, transaction
 from pyapi.enums import Role, Scope
 from pyapi.exceptions import (
     InsufficientScope,
@@ -19,13 +19,28 @@ from pyapi.exceptions import (
     Unauthenticated,
 )
 from pyapi.services.auth_service import Authenticator, Caller, Client
+from pyapi.utils.auth import PERSONAL_TOKEN_PREFIX
 
 LOGIN_URL = "auth/login"
 """Relative to /api/openapi.json, so that it also holds behind a proxy that adds a prefix."""
 
-# They only say in OpenAPI how to sign in, which makes Swagger's "Authorize" work; the header is read below.
-oauth2_scheme = OAuth2PasswordBearer(tokenUrl=LOGIN_URL, auto_error=False)
-personal_token_scheme = HTTPBearer(
+
+class _ShownPasswordFlow(OAuth2PasswordBearer):
+    """It only says in OpenAPI how to sign in, which makes Swagger's "Authorize" work; the header is read below."""
+
+    async def __call__(self) -> None:  # type: ignore[override]
+        """Find nothing out."""
+
+
+class _ShownBearer(HTTPBearer):
+    """The same for tokens of programs."""
+
+    async def __call__(self) -> None:  # type: ignore[override]
+        """Find nothing out."""
+
+
+oauth2_scheme = _ShownPasswordFlow(tokenUrl=LOGIN_URL, auto_error=False)
+personal_token_scheme = _ShownBearer(
     scheme_name="PersonalAccessToken",
     bearerFormat="pyapi_pat_...",
     description="A token of `POST /api/auth/tokens`; the scope that a route needs stands beside it.",
@@ -62,6 +77,10 @@ async def user_lookup(request: Request) -> UserLookup:
 Lookup = Annotated[UserLookup, Depends(user_lookup)]
 
 
+def _authenticator(request: Request) -> Authenticator:
+    return Authenticator(lookup_of(request), SessionLookup(single_statements(request)), request.app.state.tokens)
+
+
 async def bearer(request: Request, _: Annotated[str | None, Depends(oauth2_scheme)]) -> Caller | None:
     """Who sent the token, whatever it may be used for; None without one. It is for the functions below only.
 
@@ -70,8 +89,7 @@ async def bearer(request: Request, _: Annotated[str | None, Depends(oauth2_schem
     """
     if (token := bearer_token(request)) is None:
         return None
-    authenticator = Authenticator(lookup_of(request), request.app.state.tokens)
-    request.state.caller = caller = await authenticator.authenticate(token)
+    request.state.caller = caller = await _authenticator(request).authenticate(token)
     return caller
 
 
@@ -144,6 +162,24 @@ async def reader(
 
 
 Reader = Annotated[Caller | None, Depends(reader)]
+
+
+async def reading_audience(
+    request: Request,
+    _: Annotated[str | None, Depends(oauth2_scheme)],
+    __: Annotated[object, Security(personal_token_scheme, scopes=[Scope.DATA_READ.value])],
+) -> Audience | SessionAudience:
+    """Who is reading records, for statements that look at the session of the caller themselves.
+
+    Everybody in a session may read, so nothing else has to be known of them before.
+    """
+    token = bearer_token(request)
+    if token is not None and not token.startswith(PERSONAL_TOKEN_PREFIX):
+        return SessionAudience(*_authenticator(request).session_of(token))
+    return audience_of(await reader(request, await bearer(request, token), None))
+
+
+RecordAudience = Annotated[Audience | SessionAudience, Depends(reading_audience)]
 
 
 async def open_registration(request: Request) -> None:

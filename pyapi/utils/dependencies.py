@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import Depends, Request, Response
 
 from pyapi.db.access_dao import AccessDAO
+from pyapi.db.audience import STRANGER
 from pyapi.db.airflow_dao import AirflowOutboxDAO, AirflowSeenDAO
 from pyapi.db.attempt_dao import AttemptDAO
 from pyapi.db.audit_dao import AuditDAO, AuditJournal
@@ -16,14 +17,16 @@ from pyapi.db.dao import DataRecordDAO
 from pyapi.db.dependencies import (
     DbReadSession,
     DbSession,
-    Patience,
     RecordReadSession,
     RecordSession,
     RequestPatience,
     database,
+    single_statements,
     transaction,
 )
 from pyapi.db.monitoring_dao import MonitoringDAO
+from pyapi.db.patience import Patience
+from pyapi.db.record_reads import RecordReads
 from pyapi.db.revision_dao import RevisionDAO
 from pyapi.db.run_dao import RunDAO
 from pyapi.db.schedule_dao import ScheduleDAO
@@ -40,9 +43,11 @@ from pyapi.services.backfill_service import BackfillService
 from pyapi.services.calendar_service import CalendarService
 from pyapi.services.check_service import CheckService
 from pyapi.services.current_password import CurrentPassword
+from pyapi.services.data_reader import DataReader
 from pyapi.services.data_service import DataService
 from pyapi.services.history_service import HistoryService
 from pyapi.services.monitoring_service import MonitoringService
+from pyapi.services.record_views import RecordViews
 from pyapi.services.run_results import RunResults
 from pyapi.services.run_service import RunService
 from pyapi.services.runnable_records import RunnableRecords
@@ -55,6 +60,7 @@ from pyapi.utils.callers import (
     DataWriter,
     Lookup,
     Reader,
+    RecordAudience,
     RunWriter,
     SignedIn,
     Superuser,
@@ -150,6 +156,10 @@ async def sealer(request: Request) -> Sealer:
 RecordSealer = Annotated[Sealer, Depends(sealer)]
 
 
+def _record_views(request: Request, response: Response) -> RecordViews:
+    return RecordViews(utc_now(), answer_language(request, response), is_linked(request))
+
+
 async def data_service(request: Request, response: Response, caller: DataWriter, session: RecordSession) -> DataService:
     """Data records, to be changed. The caller comes first: who may not come in waits for no place."""
     return DataService(
@@ -157,22 +167,16 @@ async def data_service(request: Request, response: Response, caller: DataWriter,
         caller,
         audit_trail(request, AuditDAO(session), caller),
         sealer=request.app.state.sealer,
+        views=_record_views(request, response),
         default_visibility=request.app.state.default_visibility,
-        is_linked=is_linked(request),
-        language=answer_language(request, response),
     )
 
 
-async def data_reader(request: Request, response: Response, caller: Reader, session: RecordReadSession) -> DataService:
+async def data_reader(request: Request, response: Response, audience: RecordAudience) -> DataReader:
     """Data records, to be read."""
-    return DataService(
-        DataRecordDAO(session, audience_of(caller)),
-        caller,
-        audit_trail(request, AuditDAO(session), caller),
-        sealer=request.app.state.sealer,
-        is_linked=is_linked(request),
-        language=answer_language(request, response),
-    )
+    views = _record_views(request, response)
+    records = RecordReads(single_statements(request, of_records=True), audience, with_airflow=views.is_linked)
+    return DataReader(records, views, is_stranger=audience == STRANGER)
 
 
 async def access_service(request: Request, caller: DataWriter, session: RecordSession) -> AccessService:
@@ -310,7 +314,7 @@ Users = Annotated[UserService, Depends(user_service)]
 Data = Annotated[DataService, Depends(data_service)]
 Audit = Annotated[AuditService, Depends(audit_service)]
 Histories = Annotated[HistoryService, Depends(history_service)]
-DataReader = Annotated[DataService, Depends(data_reader)]
+RecordReader = Annotated[DataReader, Depends(data_reader)]
 Access = Annotated[AccessService, Depends(access_service)]
 AccessReader = Annotated[AccessService, Depends(access_reader)]
 Previewer = Annotated[SchedulePreviewer, Depends(schedule_previewer)]

@@ -10,15 +10,16 @@ from fastapi.routing import APIRoute
 from pyapi.exceptions import ConfigurationError
 from pyapi.log import configure_logging, warn_of_settings
 from pyapi.settings import Settings
-from pyapi.web.api import docs
+from pyapi.web.api import data, docs
 from pyapi.web.api.monitoring import metrics_router
 from pyapi.web.api.router import router
 from pyapi.web.denials import install_denial_record
 from pyapi.web.hosts import HeadGuard
 from pyapi.web.lifespan import lifespan
-from pyapi.web.middleware import LastResort, RequestRecorder, StartReport
+from pyapi.web.middleware import API_PREFIX, LastResort, RequestRecorder, StartReport
 from pyapi.web.openapi import DESCRIPTION, TAGS, install_openapi
 from pyapi.web.origins import Origins
+from pyapi.web.plans import PlannedRoutes
 from pyapi.web.problems import install_problem_handlers
 
 CANNOT_START = 3
@@ -57,11 +58,18 @@ def get_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(docs.router, prefix="/api")
     if settings.metrics_enabled:
         app.include_router(metrics_router)
+    _install_plans(app)
     install_openapi(app)
     install_problem_handlers(app)
     install_denial_record(app)
     _install_middleware(app, settings)
     return app
+
+
+def _install_plans(app: FastAPI) -> None:
+    """Before the routers, and within what turns failures into answers."""
+    routes = [route for route in data.router.routes if isinstance(route, APIRoute)]
+    app.router.middleware_stack = PlannedRoutes(app.router.middleware_stack, routes, prefix=API_PREFIX)
 
 
 def _operation_id(route: APIRoute) -> str:

@@ -5,8 +5,9 @@ from functools import partial
 from fastapi import FastAPI, Request, Response
 
 from pyapi.db.audit_dao import AuditJournal
-from pyapi.db.dependencies import Patience, database, transaction
+from pyapi.db.dependencies import database, transaction
 from pyapi.db.engine import ANSWER_SECONDS
+from pyapi.db.patience import Patience
 from pyapi.exceptions import DatabaseUnavailable, PermissionDenied
 from pyapi.services.audit_trail import Target
 from pyapi.utils.dependencies import audit_trail

@@ -12,7 +12,8 @@ from fastapi import FastAPI
 from pyapi.db.airflow_dao import AirflowOutboxDAO, AirflowSeenDAO
 from pyapi.db.dependencies import transaction
 from pyapi.db.embedded import attach_or_start
-from pyapi.db.engine import RESERVED_CONNECTIONS, Database, create_engine
+from pyapi.db.database import Database
+from pyapi.db.engine import RESERVED_CONNECTIONS, create_engine
 from pyapi.db.leadership import lead
 from pyapi.db.migrations import prepare_schema
 from pyapi.db.run_result_dao import RunResultDAO

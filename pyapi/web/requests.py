@@ -4,6 +4,7 @@ import asyncio
 import json
 import math
 from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import Set as AbstractSet
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 
@@ -107,19 +108,35 @@ class StrictRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Wrap FastAPI's handler."""
         handle = super().get_route_handler()
-        known = {parameter.alias for parameter in get_flat_params(self.dependant)}
+        known = known_parameters(self)
 
         async def handle_strictly(request: Request) -> Response:
             strict = StrictRequest(request.scope, request.receive)
-            if unknown := sorted(request.query_params.keys() - known):
-                reason = {"type": "extra_forbidden", "msg": ""}
-                raise RequestValidationError([{**reason, "loc": ("query", name)} for name in unknown])
+            refuse_unknown(strict, known)
             # Read before FastAPI does: it turns any failure of reading into a 400.
-            if self.body_field is not None and await strict.body() and media_type(strict) != JSON:
-                raise UnsupportedMediaType
+            if self.body_field is not None and await strict.body():
+                require_json(strict)
             return await handle(strict)
 
         return handle_strictly
+
+
+def known_parameters(route: APIRoute) -> frozenset[str]:
+    """Names of all parameters of a route."""
+    return frozenset(parameter.alias for parameter in get_flat_params(route.dependant))
+
+
+def refuse_unknown(request: Request, known: AbstractSet[str]) -> None:
+    """Raise RequestValidationError for parameters of the query that are not among `known`."""
+    if request.scope["query_string"] and (unknown := sorted(request.query_params.keys() - known)):
+        reason = {"type": "extra_forbidden", "msg": ""}
+        raise RequestValidationError([{**reason, "loc": ("query", name)} for name in unknown])
+
+
+def require_json(request: Request) -> None:
+    """Raise UnsupportedMediaType for a body of another type."""
+    if media_type(request) != JSON:
+        raise UnsupportedMediaType
 
 
 def media_type(request: Request) -> str:

@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pyapi.db.audit_dao import AuditDAO, AuditJournal
-from pyapi.db.engine import Database
+from pyapi.db.database import Database
 from pyapi.exceptions import DatabaseUnavailable
 from pyapi.services.audit_trail import MOST_OF_ALL_CHANGES
 from pyapi.services.data_service import DataService

@@ -18,7 +18,7 @@ from jose import jwt
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, async_sessionmaker
 
-from pyapi.db.engine import Database
+from pyapi.db.database import Database
 from tests.fake_airflow import FakeAirflow
 from tests.fixtures.application import PASSWORD, assert_problem, log_in
 

@@ -18,7 +18,7 @@ from pyapi.schemas.data_schemas import (
 )
 from pyapi.schemas.fields import MAX_ID
 from pyapi.utils.callers import OPTIONAL_SIGN_IN
-from pyapi.utils.dependencies import Data, DataReader
+from pyapi.utils.dependencies import Data, RecordReader
 from pyapi.web.headers import ACCEPT_LANGUAGE, IF_MATCH, entity_tag, expected_revision, page_links
 from pyapi.web.problems import problem_responses
 from pyapi.web.requests import StrictRoute
@@ -57,7 +57,7 @@ async def create_data(body: DataCreate, data: Data, request: Request, response: 
 @router.get("/", responses=problem_responses([InvalidToken]), openapi_extra=READING)
 @router.get("", include_in_schema=False)
 async def list_data(
-    params: Annotated[DataListParams, Query()], data: DataReader, request: Request, response: Response
+    params: Annotated[DataListParams, Query()], data: RecordReader, request: Request, response: Response
 ) -> DataList:
     """List records. Without signing in, summaries only."""
     page = await data.page(params)
@@ -66,7 +66,7 @@ async def list_data(
 
 
 @router.get(ONE, responses=problem_responses([InvalidToken, NotFound]), openapi_extra=READING)
-async def get_data(data_id: DataId, data: DataReader, response: Response) -> DataRead | DataSummary:
+async def get_data(data_id: DataId, data: RecordReader, response: Response) -> DataRead | DataSummary:
     """Read a record. Without signing in, a summary only."""
     record = await data.get(data_id)
     if isinstance(record, DataRead):

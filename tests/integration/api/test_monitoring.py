@@ -15,7 +15,8 @@ import pytest
 from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 
-from pyapi.db.engine import Database, create_engine
+from pyapi.db.database import Database
+from pyapi.db.engine import create_engine
 from pyapi.settings import Settings
 from pyapi.web.application import get_app
 from pyapi.web.metrics import MULTIPROCESS_DIR, render_metrics

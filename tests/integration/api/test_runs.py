@@ -15,7 +15,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pyapi.dag_conventions import describe_dag
-from pyapi.db.engine import Database, create_engine
+from pyapi.db.database import Database
+from pyapi.db.engine import create_engine
 from pyapi.services import runnable_records
 from pyapi.services.run_log import CUT_OFF
 from tests.conftest import NewDatabase

@@ -14,7 +14,8 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import event
 
-from pyapi.db.engine import Database, create_engine, parse_database_url
+from pyapi.db.database import Database
+from pyapi.db.engine import create_engine, parse_database_url
 from tests.conftest import NewDatabase
 from tests.fixtures.application import PASSWORD, log_in
 

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from pyapi.db.engine import Database
+from pyapi.db.database import Database
 from pyapi.schedules.rules import RULE_KEYS, TIME_KEYS
 from tests.fixtures.application import PASSWORD, log_in
 from tests.integration.db.conftest import NewEngine, NewRole

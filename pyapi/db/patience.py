@@ -1,0 +1,56 @@
+"""How long one request may wait for the database."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
+
+
+class Patience:
+    """How long one request may still wait for the database, None for ever; all its sessions draw on one account."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._left = seconds
+
+    @asynccontextmanager
+    async def watch(self, session: AsyncSession) -> AsyncIterator[Callable[[], None]]:
+        """Raise TimeoutError when the block waits too long; yields what starts the clock.
+
+        The first statement of the session starts it as well: a password that is hashed before that is no wait for the
+        database.
+        """
+        clock = asyncio.get_running_loop().time
+        async with asyncio.timeout(None) as limit:
+
+            def start() -> None:
+                if self._left is not None and limit.when() is None:
+                    limit.reschedule(clock() + self._left)
+
+            session.info["start"] = start
+            try:
+                yield start
+            finally:
+                if (deadline := limit.when()) is not None:
+                    self._left = max(0.0, deadline - clock())
+
+    @asynccontextmanager
+    async def spend(self) -> AsyncIterator[None]:
+        """The same for a block that does nothing else than to wait for the database."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            async with asyncio.timeout(self._left):
+                yield
+        finally:
+            if self._left is not None:
+                self._left = max(0.0, self._left - (loop.time() - began))
+
+
+@event.listens_for(Session, "after_transaction_create")
+def _start_clock(session: Session, _: object) -> None:
+    """SQLAlchemy begins a transaction with the first statement, before it asks the pool for a connection."""
+    if (start := session.info.get("start")) is not None:
+        start()

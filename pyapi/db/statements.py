@@ -1,0 +1,101 @@
+"""Single statements in autocommit: text that SQLAlchemy has compiled once, run by asyncpg on a connection of the pool.
+
+For what is asked all the time: compiling, a session and the rows of SQLAlchemy take longer than PostgreSQL and asyncpg.
+What holds for sessions holds here: places, patience, and whose fault a failure is.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+import asyncpg
+from sqlalchemy import Executable
+from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.util import greenlet_spawn
+
+from pyapi.db.engine import is_unavailable
+from pyapi.db.patience import Patience
+from pyapi.exceptions import DatabaseUnavailable
+
+_DIALECT = PGDialect_asyncpg()
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """SQL as PostgreSQL takes it, and the names of its parameters in the order of `$1`, `$2`, ...
+
+    `values` are those that the statement brings itself.
+    """
+
+    text: str
+    names: tuple[str, ...]
+    values: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, statement: Executable) -> Self:
+        """Compile a statement. Values go to asyncpg as they are: JSON has to be text already, and comes as text."""
+        compiled = statement.compile(dialect=_DIALECT)  # type: ignore[attr-defined]
+        names = tuple(compiled.positiontup or ())
+        return cls(str(compiled), names, {name: compiled.params[name] for name in names})
+
+    def arguments(self, given: Mapping[str, Any]) -> list[Any]:
+        """The values in their order."""
+        own = self.values
+        return [given[name] if name in given else own[name] for name in self.names]
+
+
+class Connections(Protocol):
+    """Where a statement finds a connection."""
+
+    async def fetch(self, text: str, arguments: Sequence[Any]) -> list[asyncpg.Record]:
+        """The rows of one statement, which is a transaction of its own."""
+        ...
+
+
+class PooledConnections:
+    """The connections of an engine's pool, each for one statement."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._connect = engine.sync_engine.raw_connection
+
+    async def fetch(self, text: str, arguments: Sequence[Any]) -> list[asyncpg.Record]:
+        """The rows of one statement."""
+        held = await greenlet_spawn(self._connect)
+        try:
+            rows: list[asyncpg.Record] = await held.driver_connection.fetch(text, *arguments)  # type: ignore[union-attr]
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) or is_unavailable(error):
+                # Thrown away, as `transaction` does: it may still be busy with what nobody waits for.
+                await greenlet_spawn(held.invalidate)
+            raise
+        finally:
+            await greenlet_spawn(held.close)
+        return rows
+
+
+class Statements:
+    """Runs statements for one request, within its patience; `places` are waited for first."""
+
+    def __init__(
+        self, connections: Connections, *, patience: Patience, places: AbstractAsyncContextManager[None]
+    ) -> None:
+        self._connections = connections
+        self._patience = patience
+        self._places = places
+
+    async def rows(self, statement: Statement, **given: Any) -> list[asyncpg.Record]:
+        """All rows; JSON in them is text. Raises DatabaseUnavailable for whatever passes by itself."""
+        try:
+            async with self._patience.spend(), self._places:
+                return await self._connections.fetch(statement.text, statement.arguments(given))
+        except Exception as error:
+            if is_unavailable(error):
+                raise DatabaseUnavailable from error
+            raise
+
+    async def row(self, statement: Statement, **given: Any) -> asyncpg.Record | None:
+        """The first row. Raises the same."""
+        return next(iter(await self.rows(statement, **given)), None)
