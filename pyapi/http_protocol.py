@@ -33,6 +33,10 @@ class _Phase(Enum):
     BODY = auto()
 
 
+# To look a member up on its class takes longer than all else that is done about a header field.
+_NOTHING, _HEAD, _BODY = _Phase
+
+
 class Protocol(HttpToolsProtocol):
     """Answers what never becomes a request with a problem document too: the application does not see it."""
 
@@ -47,7 +51,7 @@ class Protocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._phase = _Phase.NOTHING
+        self._phase = _NOTHING
         self._head_bytes = 0
         self._silent_bytes = 0
         self._is_progress = False
@@ -83,7 +87,9 @@ class Protocol(HttpToolsProtocol):
         self._silent_bytes = 0 if self._is_progress else self._silent_bytes + len(data)
         if self._silent_bytes > _SILENT_BYTES:
             self._refuse(HeadersTooLarge())
-        elif self._phase is _Phase.NOTHING and not self._is_answering():
+        elif self._phase is _HEAD:
+            self._wait_for_head()  # here and not at its first byte: most heads arrive complete, and need no clock
+        elif self._phase is _NOTHING and not self._is_answering():
             self._wait_for_next()
 
     def pause_writing(self) -> None:
@@ -96,10 +102,8 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """The first byte of a request has come."""
         super().on_message_begin()
-        self._phase = _Phase.HEAD
+        self._phase = _HEAD
         self._head_bytes = 0
-        if "head" not in self._timers:
-            self._after("head", self.head_seconds, self._end_waiting)
 
     def on_url(self, url: bytes) -> None:
         """A part of the target has come."""
@@ -113,12 +117,12 @@ class Protocol(HttpToolsProtocol):
         self._head_bytes += field_bytes(name, value)
         if self._head_bytes > MAX_HEAD_BYTES:
             self._refuse_from_parser(HeadersTooLarge())
-        if self._phase is _Phase.HEAD:
+        if self._phase is _HEAD:
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """The head is complete; the application begins."""
-        self._phase = _Phase.BODY
+        self._phase = _BODY
         self._is_progress = True
         self._forget("head")
         if not self.url.startswith((b"/", b"*")):
@@ -132,7 +136,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request is complete, read or not."""
-        self._phase = _Phase.NOTHING
+        self._phase = _NOTHING
         self._is_progress = True
         self._forget("linger")
         super().on_message_complete()
@@ -158,7 +162,7 @@ class Protocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """An answer is written. A client that is still sending what was refused may do so for a moment."""
         super().on_response_complete()
-        if self._phase is _Phase.BODY and self.cycle.response_complete:
+        if self._phase is _BODY and self.cycle.response_complete:
             self._after("linger", self.linger_seconds, self.transport.close)
         self._watch_reader()
 
@@ -216,14 +220,18 @@ class Protocol(HttpToolsProtocol):
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
-        elif "head" not in self._timers:
+        else:
+            self._wait_for_head()
+
+    def _wait_for_head(self) -> None:
+        if "head" not in self._timers:
             self._after("head", self.head_seconds, self._end_waiting)
 
     def _end_waiting(self) -> None:
         """The head did not come in time. Who has not said a word gets no answer, as after an idle time."""
         if self._is_answering():  # a request before this one; its client waits as well
             self._after("head", self.head_seconds, self._end_waiting)
-        elif self._silent_bytes or self._phase is _Phase.HEAD:
+        elif self._silent_bytes or self._phase is _HEAD:
             self._refuse(RequestTimeout("The head of the request did not arrive in time."))
         else:
             self.transport.close()

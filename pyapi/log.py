@@ -6,7 +6,9 @@ import re
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TextIO
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any, Final, TextIO
 
 import structlog
 
@@ -16,7 +18,13 @@ from pyapi.enums import LogFormat
 # terminal, end a line for some readers, or cannot be written at all.
 _UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _TALKATIVE = frozenset({"asyncpg", "sqlalchemy"})
+_LINES: Final = json.JSONEncoder(ensure_ascii=False)
 _FOREIGN = ("uvicorn", "uvicorn.error", "uvicorn.access", "gunicorn.error", "gunicorn.access")
+
+current_request: ContextVar[str | None] = ContextVar("current_request", default=None)
+"""The id of the request that the running task answers; every line that it writes has it."""
+
+_access = logging.getLogger("pyapi.access")
 
 
 def warn_of_settings(warnings: Iterable[str]) -> None:
@@ -33,7 +41,7 @@ def configure_logging(*, level: str, style: LogFormat) -> None:
     """
     as_json = style is LogFormat.JSON or (style is LogFormat.AUTO and not sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
+        _add_request_id,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -45,9 +53,8 @@ def configure_logging(*, level: str, style: LogFormat) -> None:
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=_renderers(as_json=as_json))
-    )
+    formatter = _JsonFormatter if as_json else structlog.stdlib.ProcessorFormatter
+    handler.setFormatter(formatter(foreign_pre_chain=shared, processors=_renderers(as_json=as_json)))
     logging.raiseExceptions = False
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -59,6 +66,51 @@ def configure_logging(*, level: str, style: LogFormat) -> None:
     # Each step of a migration, each request to Airflow, each file that a reloader sees.
     for name in ("alembic", "httpcore", "httpx", "watchfiles"):
         logging.getLogger(name).setLevel("WARNING")
+
+
+class _RequestRecord(logging.LogRecord):
+    """The line of a request, in the shape in which structlog hands its events to the formatter."""
+
+    def __init__(self, event: dict[str, Any]) -> None:
+        super().__init__(_access.name, logging.INFO, "", 0, event, None, None)
+        self._logger, self._name = None, "info"
+
+
+class _JsonFormatter(structlog.stdlib.ProcessorFormatter):
+    def format(self, record: logging.LogRecord) -> str:
+        """The same line as that of any other event, for a request without the way through structlog."""
+        if isinstance(record, _RequestRecord):
+            return _printable(_LINES.encode(record.msg))
+        return super().format(record)
+
+
+def log_request(*, method: str, path: str, status: int, seconds: float, client: str | None) -> None:
+    """Write the line that each request has.
+
+    It goes to the same handlers as what loggers write, and past structlog, whose steps and copies of the event take
+    four times as long.
+    """
+    if not _access.isEnabledFor(logging.INFO):
+        return
+    event = {
+        "method": method,
+        "path": path,
+        "status": status,
+        "duration_ms": round(seconds * 1000, 2),
+        "client": client,
+        "event": "request",
+        "request_id": current_request.get(),
+        "logger": _access.name,
+        "level": "info",
+        "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+    }
+    _access.handle(_RequestRecord(event))
+
+
+def _add_request_id(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    if (request_id := current_request.get()) is not None:
+        event.setdefault("request_id", request_id)
+    return event
 
 
 def _renderers(*, as_json: bool) -> Sequence[structlog.typing.Processor]:
@@ -74,7 +126,12 @@ def _renderers(*, as_json: bool) -> Sequence[structlog.typing.Processor]:
 
 def _to_json(event: object, **options: Any) -> str:
     """One line of JSON, whatever it is about."""
-    text = json.dumps(event, ensure_ascii=False, **options)
+    return _printable(json.dumps(event, ensure_ascii=False, **options))
+
+
+def _printable(text: str) -> str:
+    if text.isprintable():  # nearly all are, and this is ten times as fast as looking with a pattern
+        return text
     return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 

@@ -1,28 +1,33 @@
 """What happens to every request: an id, one log line, numbers, and a problem document for what nobody foresaw."""
 
 import re
+import secrets
 import time
-import uuid
+from collections.abc import Awaitable, Iterable
+from typing import Final
 
 import structlog
 from fastapi import Request
-from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pyapi.edge import ANSWER_HEADERS
 from pyapi.exceptions import ConfigurationError, PayloadTooLarge, Problem
+from pyapi.log import current_request, log_request
 from pyapi.web.metrics import count_request
 from pyapi.web.problems import problem_response
 from pyapi.web.requests import MAX_BODY_BYTES
 
 API_PREFIX = "/api"
-REQUEST_ID = "X-Request-ID"
+REQUEST_ID: Final = b"x-request-id"
 UNMATCHED = "unmatched"
+_ANSWER_FIELDS: Final = [(name.lower().encode(), value.encode()) for name, value in ANSWER_HEADERS.items()]
 _ID = re.compile(r"\d{1,10}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 log = structlog.get_logger("pyapi.access")
+
+Field = tuple[bytes, bytes]
 
 
 class StartReport:
@@ -66,19 +71,15 @@ class RequestRecorder:
             return
         request_id = _request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
-        structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request_id=request_id)
+        current_request.set(request_id)
         status, started = 499, time.perf_counter()  # 499 stays when the client left before an answer
 
-        async def send_with_id(message: Message) -> None:
+        def send_with_id(message: Message) -> Awaitable[None]:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers[REQUEST_ID] = request_id
-                for name, value in ANSWER_HEADERS.items():
-                    headers.setdefault(name, value)
-            await send(message)
+                message["headers"] = _complete(message.get("headers", ()), request_id)
+            return send(message)
 
         try:
             await self._app(scope, receive, send_with_id)
@@ -87,30 +88,38 @@ class RequestRecorder:
 
 
 def _request_id(scope: Scope) -> str:
-    given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), "")
-    return given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex
+    given = next((value.decode("latin-1") for name, value in scope["headers"] if name == REQUEST_ID), "")
+    return given if _SAFE_ID.fullmatch(given) else secrets.token_hex(16)
+
+
+def _complete(fields: Iterable[Field], request_id: str) -> list[Field]:
+    """The header of an answer with the id, and with what it does not say itself."""
+    complete = [field for field in fields if field[0] != REQUEST_ID]
+    said = {name for name, _ in complete}
+    complete.append((REQUEST_ID, request_id.encode("ascii")))
+    complete += [field for field in _ANSWER_FIELDS if field[0] not in said]
+    return complete
 
 
 def _record(scope: Scope, status: int, seconds: float) -> None:
     """One line and one count. The query stays out of the log: people put secrets there."""
-    client = scope.get("client")
-    log.info(
-        "request",
+    client, route = scope.get("client"), route_template(scope)
+    log_request(
         method=scope["method"],
-        path=_shown_path(scope),
+        path=_shown_path(scope, route),
         status=status,
-        duration_ms=round(seconds * 1000, 2),
+        seconds=seconds,
         client=client[0] if client else None,
     )
     method = scope["method"] if scope["method"] in _METHODS else "other"
-    count_request(method=method, route=route_template(scope), status=status, seconds=seconds)
+    count_request(method=method, route=route, status=status, seconds=seconds)
 
 
-def _shown_path(scope: Scope) -> str:
+def _shown_path(scope: Scope, route: str) -> str:
     """The path, with the names of those parameters that are no ids: people put secrets there, too."""
-    shown = route_template(scope)
-    if shown == UNMATCHED:
+    if route == UNMATCHED:
         return str(scope["path"])
+    shown = route
     for name, value in scope.get("path_params", {}).items():
         if name == "run_id" or _ID.fullmatch(str(value)):
             shown = shown.replace(f"{{{name}}}", str(value))

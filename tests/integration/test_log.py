@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import logging
+import re
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pyapi.enums import LogFormat
-from pyapi.log import configure_logging
+from pyapi.log import configure_logging, current_request, log_request
 from tests.fixtures.application import PASSWORD, Account, SignUp, log_in
 
 NEW_PASSWORD = "另一組更長的密碼 2026"
@@ -118,6 +119,28 @@ async def test_each_request_is_one_line(
         "logger": "pyapi.access",
         "level": "info",
     }
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.parametrize("style", [LogFormat.JSON, LogFormat.CONSOLE])
+async def test_the_line_of_a_request_looks_as_any_other(set_up_log: SetUp, style: LogFormat, terminal: bool) -> None:
+    """It does not go through structlog, and nobody can tell."""
+    log = set_up_log(style=style, terminal=terminal)
+    current_request.set("the-id")
+    path = "/api/\x85王"
+    log_request(method="GET", path=path, status=200, seconds=0.01234, client=None)
+    structlog.get_logger("pyapi.access").info(
+        "request", method="GET", path=path, status=200, duration_ms=12.34, client=None
+    )
+    ours, structlogs = (re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "now", line) for line in log.lines)
+    assert ours == structlogs
+
+
+@pytest.mark.parametrize("level", ["WARNING", "ERROR"])
+async def test_a_request_is_no_warning(client: httpx.AsyncClient, set_up_log: SetUp, level: str) -> None:
+    log = set_up_log(level=level)
+    await client.get("/api/health/live")
+    assert log.getvalue() == ""
 
 
 async def test_every_line_about_a_request_has_its_id(client: httpx.AsyncClient, sign_up: SignUp, log: Stream) -> None:
