@@ -83,7 +83,7 @@ RequestPatience = Annotated[Patience, Depends(request_patience)]
 def single_statements(request: Request, *, of_records: bool = False) -> Statements:
     """Runs single statements of this request; those about data records wait for a place."""
     opened = database(request)
-    places = opened.record_places if of_records else nullcontext()
+    places = opened.record_places if of_records else None
     return Statements(opened.connections, patience=patience_of(request), places=places)
 
 

@@ -1,12 +1,15 @@
 """How long one request may wait for the database."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from time import monotonic
 
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
+
+from pyapi.db.engine import STATEMENT_SECONDS
 
 
 class Patience:
@@ -36,17 +39,15 @@ class Patience:
                 if (deadline := limit.when()) is not None:
                     self._left = max(0.0, deadline - clock())
 
-    @asynccontextmanager
-    async def spend(self) -> AsyncIterator[None]:
-        """The same for a block that does nothing else than to wait for the database."""
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+    @contextmanager
+    def spend(self) -> Iterator[float | None]:
+        """For one statement in the block: yields how many seconds it may take; what it takes is gone from the account."""
+        began = monotonic()
         try:
-            async with asyncio.timeout(self._left):
-                yield
+            yield None if self._left is None else min(self._left, STATEMENT_SECONDS)
         finally:
             if self._left is not None:
-                self._left = max(0.0, self._left - (loop.time() - began))
+                self._left = max(0.0, self._left - (monotonic() - began))
 
 
 @event.listens_for(Session, "after_transaction_create")

@@ -6,7 +6,7 @@ What holds for sessions holds here: places, patience, and whose fault a failure 
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
@@ -50,8 +50,8 @@ class Statement:
 class Connections(Protocol):
     """Where a statement finds a connection."""
 
-    async def fetch(self, text: str, arguments: Sequence[Any]) -> list[asyncpg.Record]:
-        """The rows of one statement, which is a transaction of its own."""
+    async def fetch(self, text: str, arguments: Sequence[Any], *, patience: Patience) -> list[asyncpg.Record]:
+        """The rows of one statement, which is a transaction of its own. Raises TimeoutError."""
         ...
 
 
@@ -59,20 +59,22 @@ class PooledConnections:
     """The connections of an engine's pool, each for one statement."""
 
     def __init__(self, engine: AsyncEngine) -> None:
-        self._connect = engine.sync_engine.raw_connection
+        self._pool = engine.sync_engine.pool
 
-    async def fetch(self, text: str, arguments: Sequence[Any]) -> list[asyncpg.Record]:
+    async def fetch(self, text: str, arguments: Sequence[Any], *, patience: Patience) -> list[asyncpg.Record]:
         """The rows of one statement."""
-        held = await greenlet_spawn(self._connect)
+        # A greenlet costs as much as a statement; it is needed where SQLAlchemy has to wait: for a connection.
+        held = self._pool.connect() if self._pool.checkedin() else await greenlet_spawn(self._pool.connect)
         try:
-            rows: list[asyncpg.Record] = await held.driver_connection.fetch(text, *arguments)  # type: ignore[union-attr]
+            with patience.spend() as seconds:
+                rows: list[asyncpg.Record] = await held.driver_connection.fetch(text, *arguments, timeout=seconds)
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) or is_unavailable(error):
                 # Thrown away, as `transaction` does: it may still be busy with what nobody waits for.
                 await greenlet_spawn(held.invalidate)
             raise
         finally:
-            await greenlet_spawn(held.close)
+            held.close()
         return rows
 
 
@@ -80,7 +82,7 @@ class Statements:
     """Runs statements for one request, within its patience; `places` are waited for first."""
 
     def __init__(
-        self, connections: Connections, *, patience: Patience, places: AbstractAsyncContextManager[None]
+        self, connections: Connections, *, patience: Patience, places: AbstractAsyncContextManager[None] | None = None
     ) -> None:
         self._connections = connections
         self._patience = patience
@@ -88,9 +90,10 @@ class Statements:
 
     async def rows(self, statement: Statement, **given: Any) -> list[asyncpg.Record]:
         """All rows; JSON in them is text. Raises DatabaseUnavailable for whatever passes by itself."""
+        arguments = statement.arguments(given)
         try:
-            async with self._patience.spend(), self._places:
-                return await self._connections.fetch(statement.text, statement.arguments(given))
+            async with self._places or nullcontext():
+                return await self._connections.fetch(statement.text, arguments, patience=self._patience)
         except Exception as error:
             if is_unavailable(error):
                 raise DatabaseUnavailable from error

@@ -12,9 +12,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastapi import Request, Response
+from fastapi import Response
+from fastapi._compat import ModelField, field_annotation_is_scalar
 from fastapi.dependencies.models import Dependant
-from fastapi.dependencies.utils import request_body_to_args, request_params_to_args
+from fastapi.dependencies.utils import get_missing_field_error, request_body_to_args, request_params_to_args
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic_core import PydanticUndefined
@@ -32,12 +33,41 @@ class Unplannable(Exception):
 class _Run:
     """One request on its way through a plan; `response` collects what dependencies say in headers."""
 
-    request: Request
+    request: StrictRequest
     response: Response
-    stack: AsyncExitStack
+    stack: AsyncExitStack | None
     body: Any = PydanticUndefined
     solved: dict[Any, Any] = field(default_factory=dict)
     errors: list[Any] = field(default_factory=list)
+
+
+class _Parameters:
+    """Parameters of one kind: `path`, `query`, or `header`."""
+
+    def __init__(self, fields: Sequence[ModelField], kind: str) -> None:
+        self._fields = fields
+        self._source = {"path": "path_params", "query": "query_params", "header": "headers"}[kind]
+        self._scalars = [(field, field.name, field.alias, (kind, field.alias)) for field in fields]
+        self._are_scalars = kind != "header" and all(
+            field_annotation_is_scalar(field.field_info.annotation) for field in fields
+        )
+
+    def read(self, run: _Run, values: dict[str, Any]) -> None:
+        """Validate them; what is not valid goes to `run.errors`."""
+        given = getattr(run.request, self._source)
+        if not self._are_scalars:
+            found, errors = request_params_to_args(self._fields, given)
+            values.update(found)
+            run.errors += errors
+            return
+        for field, name, alias, place in self._scalars:
+            if (value := given.get(alias)) is not None:
+                values[name], errors = field.validate(value, values, loc=place)
+            elif field.field_info.is_required():
+                errors = [get_missing_field_error(place)]
+            else:
+                values[name], errors = field.get_default(), []
+            run.errors += errors
 
 
 class _Step:
@@ -52,15 +82,17 @@ class _Step:
         if self._is_generator:
             self._enter = asynccontextmanager(self._call)
         self._parts = [_Step(part) for part in dependant.dependencies]
-        self._sources = [
-            (params, source)
-            for params, source in (
-                (dependant.path_params, "path_params"),
-                (dependant.query_params, "query_params"),
-                (dependant.header_params, "headers"),
+        self._parameters = [
+            _Parameters(fields, kind)
+            for fields, kind in (
+                (dependant.path_params, "path"),
+                (dependant.query_params, "query"),
+                (dependant.header_params, "header"),
             )
-            if params
+            if fields
         ]
+        self.opens: bool = self._is_generator or any(part.opens for part in self._parts)
+        """Whether something has to be closed afterwards."""
         self._body_params = dependant.body_params
         self._request_name = dependant.request_param_name or dependant.http_connection_param_name
         self._response_name = dependant.response_param_name
@@ -90,6 +122,7 @@ class _Step:
         if len(run.errors) > before:
             return None
         if self._is_generator:
+            assert run.stack is not None
             found = await run.stack.enter_async_context(self._enter(**values))
         else:
             found = await self._call(**values)
@@ -103,10 +136,8 @@ class _Step:
             found = await part.result(run)
             if part.name is not None:
                 values[part.name] = found
-        for params, source in self._sources:
-            found, errors = request_params_to_args(params, getattr(run.request, source))
-            values.update(found)
-            run.errors += errors
+        for parameters in self._parameters:
+            parameters.read(run, values)
         if self._body_params:
             found, errors = await request_body_to_args(
                 body_fields=self._body_params, received_body=run.body, embed_body_fields=False
@@ -134,18 +165,22 @@ class Plan:
             raise Unplannable(route.name)
         self._endpoint = _Step(route.dependant)
         self._known = known_parameters(route)
+        self._opens = self._endpoint.opens
         self._takes_body = bool(route.dependant.body_params)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         request = StrictRequest(scope, receive)
-        async with AsyncExitStack() as stack:
-            response = await self._answer(request, stack)
-        await response(scope, receive, send)
+        if self._opens:
+            async with AsyncExitStack() as stack:
+                answer = await self._answer(_Run(request, Response(), stack))
+        else:
+            answer = await self._answer(_Run(request, Response(), None))
+        await answer(scope, receive, send)
 
-    async def _answer(self, request: StrictRequest, stack: AsyncExitStack) -> Response:
+    async def _answer(self, run: _Run) -> ASGIApp:
+        request = run.request
         refuse_unknown(request, self._known)
-        run = _Run(request, Response(), stack)
         if self._takes_body:
             run.body = await _body(request)
         values = await self._endpoint.values(run)
@@ -153,21 +188,32 @@ class Plan:
             raise RequestValidationError(run.errors)
         return self._render(await self._endpoint.call(values), run.response)
 
-    def _render(self, answer: Any, collected: Response) -> Response:
+    def _render(self, answer: Any, collected: Response) -> ASGIApp:
         """As JSON, by the type that the route promises."""
-        route = self.route
+        headers = [header for header in collected.raw_headers if header[0] != b"content-length"]
         if isinstance(answer, Response):
-            response = answer
-        elif route.response_field is None:
-            response = Response(status_code=route.status_code or 200)
-        else:
-            response = Response(
-                route.response_field.serialize_json(answer),
-                status_code=route.status_code or 200,
-                media_type=JSON,
-            )
-        response.raw_headers += [header for header in collected.raw_headers if header[0] != b"content-length"]
-        return response
+            answer.raw_headers += headers
+            return answer
+        field, status = self.route.response_field, self.route.status_code or 200
+        if field is None:
+            return _Answer(status, headers, b"")
+        body = field.serialize_json(answer)
+        head = [(b"content-length", str(len(body)).encode()), (b"content-type", JSON.encode())]
+        return _Answer(status, head + headers, body)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """A whole answer."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+    async def __call__(self, _: Scope, __: Receive, send: Send) -> None:
+        """Send it."""
+        await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
+        await send({"type": "http.response.body", "body": self.body})
 
 
 async def _body(request: StrictRequest) -> Any:
