@@ -102,7 +102,7 @@ def create_engine(database_url: str, *, pool_size: int, patient: bool = False) -
         pool_timeout=POOL_WAIT_SECONDS,
         pool_use_lifo=True,
         hide_parameters=True,
-        json_serializer=_write_json,
+        json_serializer=write_json,
         json_deserializer=read_stored_json,
         connect_args={
             "timeout": CONNECT_SECONDS,
@@ -147,7 +147,7 @@ async def _close(connection: Any) -> None:
         await connection.close(timeout=CONNECT_SECONDS)
 
 
-def _write_json(value: object) -> str:
+def write_json(value: object) -> str:
     """PostgreSQL has no NaN in JSON and the schemas refuse it; should one come by, fail here rather than there."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 

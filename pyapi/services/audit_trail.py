@@ -60,6 +60,22 @@ class AuditStore(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """What is written down of one event: columns of `pyapi_audit_log`, but for the id of the target."""
+
+    row: dict[str, Any]
+    is_alarm: bool = False
+
+    def say(self, target_id: int | str | None, **details: Any) -> None:
+        """Write the line."""
+        row = self.row
+        line = {"actor_id": row["actor_id"], f"{row['target_kind']}_id": target_id} | (row["details"] or {}) | details
+        if row["changes"] is not None:
+            line["fields"] = sorted({change["pointer"].split("/")[1] for change in row["changes"]})
+        (log.warning if self.is_alarm else log.info)(row["event"], **line)
+
+
 class AuditTrail:
     """What one caller does."""
 
@@ -83,27 +99,39 @@ class AuditTrail:
 
         Credentials in `changes` are masked already. The line names ids and fields, and neither people nor values.
         """
+        entry = self.entry(event, target, by=by, changes=changes, is_alarm=is_alarm, **details)
+        target_id = str(target.id) if target.id is not None else None
+        await self._store.add(target_id=target_id, **entry.row)
+        entry.say(target.id)
+
+    def entry(
+        self,
+        event: str,
+        target: Target,
+        *,
+        by: Actor | None = None,
+        changes: Iterable[Change] | None = None,
+        is_alarm: bool = False,
+        **details: Any,
+    ) -> AuditEntry:
+        """The same for a statement that writes the row with what it is about; who has sent it says the line."""
         actor = by or self._actor
         told, is_cut = bounded(changes) if changes is not None else (None, False)
         if actor.token_id is not None:
             details["by_token_id"] = actor.token_id
-        await self._store.add(
-            event=event,
-            actor_id=actor.id,
-            actor_name=actor.name,
-            target_kind=target.kind,
-            target_id=str(target.id) if target.id is not None else None,
-            changes=told,
-            is_cut=is_cut,
-            details=details or None,
-            request_id=self._origin.request_id,
-            address=self._origin.address,
-            user_agent=(self._origin.user_agent or "")[:_MOST_OF_AN_AGENT] or None,
-        )
-        line = {"actor_id": actor.id, f"{target.kind}_id": target.id} | details
-        if told is not None:
-            line["fields"] = sorted({change["pointer"].split("/")[1] for change in told})
-        (log.warning if is_alarm else log.info)(event, **line)
+        row = {
+            "event": event,
+            "actor_id": actor.id,
+            "actor_name": actor.name,
+            "target_kind": target.kind,
+            "changes": told,
+            "is_cut": is_cut,
+            "details": details or None,
+            "request_id": self._origin.request_id,
+            "address": self._origin.address,
+            "user_agent": (self._origin.user_agent or "")[:_MOST_OF_AN_AGENT] or None,
+        }
+        return AuditEntry(row, is_alarm=is_alarm)
 
     @asynccontextmanager
     async def order(self, event: str, target: Target, **details: Any) -> AsyncIterator[None]:

@@ -1,10 +1,14 @@
 """What people may do with data records."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from pyapi.db.dao import DataRecordDAO, RecordRow
+from pyapi.db.record_reads import RecordReads
+from pyapi.db.record_writes import RecordWrites
 from pyapi.enums import RecordStatus, Visibility
 from pyapi.exceptions import (
     FieldError,
@@ -21,7 +25,7 @@ from pyapi.schemas.data_schemas import (
     DataUpdate,
     FieldChange,
 )
-from pyapi.services.audit_trail import AuditTrail, Target
+from pyapi.services.audit_trail import AuditEntry, AuditTrail, Target
 from pyapi.services.auth_service import Caller
 from pyapi.services.data_changes import differences
 from pyapi.services.record_views import RecordViews, no_such_record
@@ -32,13 +36,28 @@ from pyapi.utils.changes import Change
 from pyapi.utils.credentials import mask_text
 from pyapi.utils.sealing import Sealer
 
+_RECORD: Final = Target("record")
+
+
+@dataclass(frozen=True, slots=True)
+class LockedRecords:
+    """Records and the audit log in one transaction, in which records can be locked."""
+
+    records: DataRecordDAO
+    audit: AuditTrail
+
+
+OpenLockedRecords = Callable[[], AbstractAsyncContextManager[LockedRecords]]
+
 
 class DataService:
     """Data records, as one caller may change them."""
 
     def __init__(
         self,
-        records: DataRecordDAO,
+        reads: RecordReads,
+        writes: RecordWrites,
+        open_locked: OpenLockedRecords,
         caller: Caller,
         audit: AuditTrail,
         *,
@@ -46,8 +65,10 @@ class DataService:
         views: RecordViews,
         default_visibility: Visibility,
     ) -> None:
-        """`records` are those that the caller may see."""
-        self._records = records
+        """`reads` are records that the caller may see, `writes` those that the caller may change."""
+        self._reads = reads
+        self._writes = writes
+        self._open_locked = open_locked
         self._caller = caller
         self._audit = audit
         self._sealer = sealer
@@ -57,29 +78,43 @@ class DataService:
 
     async def create(self, request: DataCreate) -> DataRead:
         """Store a new record, owned by the caller. Raises ValidationFailed."""
-        caller = self._caller
         config = storable_config(request.config, stored=None, sealer=self._sealer, is_own=True)
-        await self._records.act_as(user_id=caller.user_id, username=caller.username)
-        row = await self._records.add(
-            name=request.name,
-            description=request.description,
-            config=config,
-            status=request.status.value,
-            owner_id=caller.user_id,
-            visibility=request.model_dump(include={"visibility"}).get("visibility", self._default_visibility),
+        values = {
+            "name": request.name,
+            "description": request.description,
+            "config": config,
+            "status": request.status.value,
+            "owner_id": self._caller.user_id,
+            "visibility": request.model_dump(include={"visibility"}).get("visibility", self._default_visibility),
             **self._derived(request.status, config, since=self._now),
-        )
-        await self._audit.record("data.created", Target("record", row.id), changes=self._differences(None, row))
+        }
+        note = self._audit.entry("data.created", _RECORD, changes=self._differences(None, values))
+        row = await self._writes.add(values, note.row)
+        note.say(row.id)
         return self._views.record(row)
 
     async def update(self, record_id: int, request: DataUpdate, *, expected_revision: int | None) -> DataRead:
-        """Change the fields that were sent. Raises NotFound, PermissionDenied, PreconditionFailed, ValidationFailed."""
-        stored = row = await self._lock_writable(record_id, expected_revision)
-        changes = self._accepted(row, request)
-        if changes:
-            row = await self._records.update(record_id, **changes)
-            found = self._differences(stored, row)
-            await self._audit.record("data.updated", Target("record", record_id), changes=found, revision=row.revision)
+        """Change the fields that were sent. Raises NotFound, PermissionDenied, PreconditionFailed, ValidationFailed.
+
+        The record is read, and changed if nobody was faster. Otherwise it is locked first: then everybody gets a turn.
+        """
+        stored = _found(await self._reads.get(record_id))
+        if self._is_own(stored):
+            changes = self._accepted(stored, request, expected_revision)
+            if not changes:
+                return self._views.record(stored)
+            note = self._note_of(stored, changes)
+            row = await self._writes.change(record_id, stored.revision, changes, note.row)
+            if row is not None:
+                note.say(record_id, revision=row.revision)
+                return self._views.record(row)
+        async with self._open_locked() as locked:
+            stored = row = await self._lock_writable(locked, record_id)
+            changes = self._accepted(stored, request, expected_revision)
+            if changes:
+                row = await locked.records.update(record_id, **changes)
+                found = self._differences(stored, row._asdict())
+                await locked.audit.record("data.updated", Target("record", record_id), changes=found, revision=row.revision)
         return self._views.record(row)
 
     async def try_update(
@@ -89,13 +124,14 @@ class DataService:
 
         Raises the same as `update`.
         """
-        stored = row = await self._lock_writable(record_id, expected_revision)
-        changes = self._accepted(row, request)
-        async with self._records.undone():
-            if changes:
-                row = await self._records.update(record_id, **changes)
+        async with self._open_locked() as locked:
+            stored = row = await self._lock_writable(locked, record_id)
+            changes = self._accepted(stored, request, expected_revision)
+            async with locked.records.undone():
+                if changes:
+                    row = await locked.records.update(record_id, **changes)
         before, after = self._views.record(stored), self._views.record(row)
-        found = self._differences(stored, row)
+        found = self._differences(stored, row._asdict())
         tried = DataTried.model_construct(
             **dict(after),
             changes=[FieldChange.model_construct(**change._asdict()) for change in found],
@@ -106,34 +142,36 @@ class DataService:
 
     async def delete(self, record_id: int, *, expected_revision: int | None) -> DataDeleted:
         """Remove a record; its revisions stay. Raises NotFound, PermissionDenied, PreconditionFailed."""
-        row = await self._lock_writable(record_id, expected_revision, needs_owner=True)
-        await self._records.delete(record_id)
-        name = mask_text(row.name)
-        gone = [Change("remove", "/name", name, None)]
-        await self._audit.record("data.deleted", Target("record", record_id), changes=gone, revision=row.revision)
+        async with self._open_locked() as locked:
+            row = await self._lock_writable(locked, record_id, needs_owner=True)
+            _require_revision(row, expected_revision)
+            await locked.records.delete(record_id)
+            name = mask_text(row.name)
+            gone = [Change("remove", "/name", name, None)]
+            await locked.audit.record("data.deleted", Target("record", record_id), changes=gone, revision=row.revision)
         return DataDeleted(message=f"Deleted '{name}'.", deleted_id=record_id)
 
-    async def _lock_writable(
-        self, record_id: int, expected_revision: int | None, *, needs_owner: bool = False
-    ) -> RecordRow:
+    async def _lock_writable(self, locked: LockedRecords, record_id: int, *, needs_owner: bool = False) -> RecordRow:
         """Lock a record that the caller may change, and put the caller's name on the change."""
         caller = self._caller
-        row = _found(await self._records.lock(record_id))
+        row = _found(await locked.records.lock(record_id))
         if needs_owner and not self._is_own(row):
             raise PermissionDenied("Only the owner of this record or an admin may delete it.")
-        if not self._is_own(row) and not await self._records.is_writable(record_id):
+        if not self._is_own(row) and not await locked.records.is_writable(record_id):
             raise PermissionDenied("Only the owner of this record, those with a grant to write, or an admin change it.")
-        if expected_revision is not None and expected_revision != row.revision:
-            raise PreconditionFailed
-        await self._records.act_as(user_id=caller.user_id, username=caller.username)
+        await locked.records.act_as(user_id=caller.user_id, username=caller.username)
         return row
 
     def _is_own(self, row: RecordRow) -> bool:
         caller = self._caller
         return row.owner_id == caller.user_id or caller.is_superuser
 
-    def _accepted(self, row: RecordRow, request: DataUpdate) -> dict[str, Any]:
-        """The columns that change, with what follows from them. Raises PermissionDenied, ValidationFailed."""
+    def _accepted(self, row: RecordRow, request: DataUpdate, expected_revision: int | None) -> dict[str, Any]:
+        """The columns that change, with what follows from them.
+
+        Raises PreconditionFailed, PermissionDenied, ValidationFailed.
+        """
+        _require_revision(row, expected_revision)
         changes = request.changes()
         if changes.get("visibility", row.visibility) != row.visibility and not self._is_own(row):
             raise PermissionDenied("Only the owner of this record or an admin decides who may see it.")
@@ -160,14 +198,23 @@ class DataService:
             text = f"The stored config cannot be {doing}; {error.pointer}: {error.detail}"
             raise ValidationFailed([FieldError(text, "/body/status")])
 
-    def _differences(self, before: RecordRow | None, after: RecordRow) -> Iterator[Change]:
+    def _note_of(self, stored: RecordRow, changes: dict[str, Any]) -> AuditEntry:
+        found = self._differences(stored, stored._asdict() | changes)
+        return self._audit.entry("data.updated", _RECORD, changes=found)
+
+    def _differences(self, before: RecordRow | None, after: dict[str, Any]) -> Iterator[Change]:
         old = before._asdict() if before is not None else None
-        return differences(old, after._asdict(), sealer=self._sealer)
+        return differences(old, after, sealer=self._sealer)
 
     def _derived(self, status: str, config: Any, *, since: datetime) -> dict[str, Any]:
         """The columns that follow from status and config."""
         next_run_at, summary = derive(status, config, since=since, now=self._now)
         return {"scheduled_since": since, "next_run_at": next_run_at, "schedule_summary": summary}
+
+
+def _require_revision(row: RecordRow, expected: int | None) -> None:
+    if expected is not None and expected != row.revision:
+        raise PreconditionFailed
 
 
 def _found(row: RecordRow | None) -> RecordRow:

@@ -21,12 +21,14 @@ from pyapi.db.dependencies import (
     RecordSession,
     RequestPatience,
     database,
+    patience_of,
     single_statements,
     transaction,
 )
 from pyapi.db.monitoring_dao import MonitoringDAO
 from pyapi.db.patience import Patience
 from pyapi.db.record_reads import RecordReads
+from pyapi.db.record_writes import RecordWrites
 from pyapi.db.revision_dao import RevisionDAO
 from pyapi.db.run_dao import RunDAO
 from pyapi.db.schedule_dao import ScheduleDAO
@@ -44,7 +46,7 @@ from pyapi.services.calendar_service import CalendarService
 from pyapi.services.check_service import CheckService
 from pyapi.services.current_password import CurrentPassword
 from pyapi.services.data_reader import DataReader
-from pyapi.services.data_service import DataService
+from pyapi.services.data_service import DataService, LockedRecords
 from pyapi.services.history_service import HistoryService
 from pyapi.services.monitoring_service import MonitoringService
 from pyapi.services.record_views import RecordViews
@@ -160,14 +162,25 @@ def _record_views(request: Request, response: Response) -> RecordViews:
     return RecordViews(utc_now(), answer_language(request, response), is_linked(request))
 
 
-async def data_service(request: Request, response: Response, caller: DataWriter, session: RecordSession) -> DataService:
+async def data_service(request: Request, response: Response, caller: DataWriter) -> DataService:
     """Data records, to be changed. The caller comes first: who may not come in waits for no place."""
+    opened, patience = database(request), patience_of(request)
+    audience, views = audience_of(caller), _record_views(request, response)
+    statements = single_statements(request, of_records=True)
+
+    @asynccontextmanager
+    async def locked() -> AsyncIterator[LockedRecords]:
+        async with transaction(opened.transactions, patience=patience, places=opened.record_places) as session:
+            yield LockedRecords(DataRecordDAO(session, audience), audit_trail(request, AuditDAO(session), caller))
+
     return DataService(
-        DataRecordDAO(session, audience_of(caller)),
+        RecordReads(statements, audience, with_airflow=views.is_linked),
+        RecordWrites(statements, audience, username=caller.username, with_airflow=views.is_linked),
+        locked,
         caller,
-        audit_trail(request, AuditDAO(session), caller),
+        _own_journal(request, patience, caller),
         sealer=request.app.state.sealer,
-        views=_record_views(request, response),
+        views=views,
         default_visibility=request.app.state.default_visibility,
     )
 

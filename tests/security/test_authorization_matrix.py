@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, async_sessionma
 
 from pyapi.db.database import Database
 from tests.fake_airflow import FakeAirflow
-from tests.fixtures.application import PASSWORD, assert_problem, log_in
+from tests.fixtures.application import OneConnection, PASSWORD, assert_problem, log_in
 
 # --- What is expected -------------------------------------------------------------------------------------------------
 
@@ -236,7 +236,7 @@ async def world(app: FastAPI, engine: AsyncEngine) -> AsyncIterator[World]:
     ):
         await connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
         factory = async_sessionmaker(connection, expire_on_commit=False, join_transaction_mode="create_savepoint")
-        app.state.database = Database(transactions=factory, reads=factory)
+        app.state.database = Database(transactions=factory, reads=factory, connections=OneConnection(connection))
         yield await populated(app, World(client, connection))
         app.state.database = opened
         await transaction.rollback()

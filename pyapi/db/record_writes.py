@@ -1,0 +1,116 @@
+"""Changes of data records in one statement each: who acts, the change, and its row in the audit log.
+
+One statement is one transaction, so either all of it happens or nothing, in one round trip. The triggers of the table
+write the revisions; they ask who acts.
+"""
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Final
+
+from sqlalchemy import CTE, ColumnElement, Text, bindparam, cast, func, insert, select, true, update
+from sqlalchemy.dialects.postgresql import JSONB
+
+from pyapi.db.audience import Audience
+from pyapi.db.audit_models import AuditRecord
+from pyapi.db.dao import RecordRow, columns_of, record_of
+from pyapi.db.engine import write_json
+from pyapi.db.models import DataRecord
+from pyapi.db.statements import Statement, Statements
+
+_ACTOR: Final = select(
+    func.set_config("pyapi.actor_id", bindparam("acting_id", type_=Text), True),
+    func.set_config("pyapi.actor_name", bindparam("acting_name", type_=Text), True),
+    # What follows from a schedule is not emptied then: it comes with the change.
+    func.set_config("pyapi.schedules_computed", "true", True),
+).cte("actor").prefix_with("MATERIALIZED")
+
+_NOTE: Final = (
+    *("event", "actor_id", "actor_name", "target_kind", "changes", "is_cut"),
+    *("details", "request_id", "address", "user_agent"),
+)
+"""Columns of the audit log that come from outside; which record it was, the statement knows."""
+
+
+class RecordWrites:
+    """Writes rows of `pyapi_data_records`. `note` is a row of the audit log without its target's id."""
+
+    def __init__(self, statements: Statements, audience: Audience, *, username: str, with_airflow: bool) -> None:
+        """`audience` is who acts, and may change what it may."""
+        self._statements = statements
+        self._audience = audience
+        self._with_airflow = with_airflow
+        self._actor = {"acting_id": str(audience.user_id), "acting_name": username}
+
+    async def add(self, values: Mapping[str, Any], note: Mapping[str, Any]) -> RecordRow:
+        """Insert a record."""
+        statement = _insertion(tuple(values), self._with_airflow)
+        row = await self._statements.row(statement, **self._actor, **_sent(DataRecord, values), **_noted(note))
+        assert row is not None
+        return record_of(row)
+
+    async def change(
+        self, record_id: int, revision: int, values: Mapping[str, Any], note: Mapping[str, Any]
+    ) -> RecordRow | None:
+        """Change columns of a record that still is in this revision and that the audience may change; None otherwise."""
+        statement = _change(self._audience.alike, tuple(values), self._with_airflow)
+        asked = {"id": record_id, "known_revision": revision, **self._audience.parameters, **self._actor}
+        row = await self._statements.row(statement, **asked, **_sent(DataRecord, values), **_noted(note))
+        return record_of(row) if row is not None else None
+
+
+def _sent(table: Any, values: Mapping[str, Any], prefix: str = "new_") -> dict[str, Any]:
+    """The values as asyncpg takes them."""
+    return {
+        prefix + name: write_json(value) if _is_json(table, name) and value is not None else value
+        for name, value in values.items()
+    }
+
+
+def _noted(note: Mapping[str, Any]) -> dict[str, Any]:
+    return _sent(AuditRecord, note, "note_")
+
+
+def _is_json(table: Any, name: str) -> bool:
+    return isinstance(table.__table__.c[name].type, JSONB)
+
+
+def _parameter(table: Any, name: str, prefix: str = "new_") -> ColumnElement[Any]:
+    if _is_json(table, name):
+        return cast(bindparam(prefix + name, type_=Text), JSONB)
+    return bindparam(prefix + name, type_=table.__table__.c[name].type)
+
+
+# Made once for each set of columns: there are few.
+@cache
+def _insertion(names: tuple[str, ...], with_airflow: bool) -> Statement:
+    values = select(*(_parameter(DataRecord, name) for name in names)).select_from(_ACTOR)
+    made = insert(DataRecord).from_select(list(names), values).returning(*columns_of(with_airflow=with_airflow)).cte("changed")
+    return Statement.of(select(made).add_cte(_noting(made)))
+
+
+@cache
+def _change(audience: Audience, names: tuple[str, ...], with_airflow: bool) -> Statement:
+    changed = (
+        update(DataRecord)
+        .values({name: _parameter(DataRecord, name) for name in names})
+        .where(
+            DataRecord.id == bindparam("id", type_=DataRecord.id.type),
+            DataRecord.revision == bindparam("known_revision", type_=DataRecord.revision.type),
+            audience.writes(),
+            select(true()).select_from(_ACTOR).scalar_subquery(),
+        )
+        .returning(*columns_of(with_airflow=with_airflow))
+        .cte("changed")
+    )
+    return Statement.of(select(changed).add_cte(_noting(changed)))
+
+
+def _noting(changed: CTE) -> CTE:
+    """The row of the audit log; its details name the revision that came of it."""
+    parameters = {name: _parameter(AuditRecord, name, "note_") for name in _NOTE}
+    parameters["target_id"] = cast(changed.c.id, Text)
+    revision = func.jsonb_build_object("revision", changed.c.revision)
+    parameters["details"] = func.coalesce(parameters["details"], cast("{}", JSONB)).op("||")(revision)
+    note = select(*parameters.values()).select_from(changed)
+    return insert(AuditRecord).from_select(list(parameters), note, include_defaults=False).cte("noted")
