@@ -23,9 +23,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from pyapi.__main__ import start
 from pyapi.db.audit_dao import AuditDAO
 from pyapi.db.auth_dao import UserDAO, UserLookup
+from pyapi.db.database import Database
 from pyapi.db.dependencies import transaction
 from pyapi.db.embedded import attach_or_start
-from pyapi.db.database import Database
 from pyapi.db.engine import create_engine, explain, is_unavailable
 from pyapi.db.migrations import compare_with_models, current_revision, prepare_schema, require_current
 from pyapi.db.secret_dao import Place, SecretDAO

@@ -88,9 +88,7 @@ class Audience:
 STRANGER: Final = Audience(None)
 """Somebody who is not signed in."""
 
-LIVE_SESSION: Final = select(
-    User.id, User.username, User.is_superuser, User.role_below_superuser.label("role")
-).where(
+LIVE_SESSION: Final = select(User.id, User.username, User.is_superuser, User.role_below_superuser.label("role")).where(
     User.id == parameter("user_id", type_=User.id.type),
     User.is_active,
     exists().where(

@@ -10,21 +10,17 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import (
     ColumnElement,
     Select,
-    and_,
     Text,
     bindparam,
     cast,
     delete,
-    false,
     func,
     insert,
-    literal,
     literal_column,
     null,
     or_,
     select,
     text,
-    tuple_,
     update,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -149,7 +145,10 @@ def columns_of(*, with_airflow: bool) -> tuple[ColumnElement[Any], ...]:
 
     `seen_in_airflow` costs three subqueries for each row.
     """
-    columns = {column.key: cast(column, Text).label(column.key) if isinstance(column.type, JSONB) else column for column in _COLUMNS}
+    columns = {
+        column.key: cast(column, Text).label(column.key) if isinstance(column.type, JSONB) else column
+        for column in _COLUMNS
+    }
     if not with_airflow:
         columns["seen_in_airflow"] = null().label("seen_in_airflow")
     return tuple(columns.values())

@@ -18,12 +18,16 @@ from pyapi.db.engine import write_json
 from pyapi.db.models import DataRecord
 from pyapi.db.statements import Statement, Statements
 
-_ACTOR: Final = select(
-    func.set_config("pyapi.actor_id", bindparam("acting_id", type_=Text), True),
-    func.set_config("pyapi.actor_name", bindparam("acting_name", type_=Text), True),
-    # What follows from a schedule is not emptied then: it comes with the change.
-    func.set_config("pyapi.schedules_computed", "true", True),
-).cte("actor").prefix_with("MATERIALIZED")
+_ACTOR: Final = (
+    select(
+        func.set_config("pyapi.actor_id", bindparam("acting_id", type_=Text), True),
+        func.set_config("pyapi.actor_name", bindparam("acting_name", type_=Text), True),
+        # What follows from a schedule is not emptied then: it comes with the change.
+        func.set_config("pyapi.schedules_computed", "true", True),
+    )
+    .cte("actor")
+    .prefix_with("MATERIALIZED")
+)
 
 _NOTE: Final = (
     *("event", "actor_id", "actor_name", "target_kind", "changes", "is_cut"),
@@ -85,7 +89,12 @@ def _parameter(table: Any, name: str, prefix: str = "new_") -> ColumnElement[Any
 @cache
 def _insertion(names: tuple[str, ...], with_airflow: bool) -> Statement:
     values = select(*(_parameter(DataRecord, name) for name in names)).select_from(_ACTOR)
-    made = insert(DataRecord).from_select(list(names), values).returning(*columns_of(with_airflow=with_airflow)).cte("changed")
+    made = (
+        insert(DataRecord)
+        .from_select(list(names), values)
+        .returning(*columns_of(with_airflow=with_airflow))
+        .cte("changed")
+    )
     return Statement.of(select(made).add_cte(_noting(made)))
 
 

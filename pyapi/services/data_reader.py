@@ -21,6 +21,7 @@ _CURSOR_TYPES: dict[str, type] = {
     "next_run_at": datetime,
 }
 
+
 class DataReader:
     """Data records, as one caller may see them; `is_stranger`: somebody who is not signed in."""
 

@@ -114,7 +114,9 @@ class DataService:
             if changes:
                 row = await locked.records.update(record_id, **changes)
                 found = self._differences(stored, row._asdict())
-                await locked.audit.record("data.updated", Target("record", record_id), changes=found, revision=row.revision)
+                await locked.audit.record(
+                    "data.updated", Target("record", record_id), changes=found, revision=row.revision
+                )
         return self._views.record(row)
 
     async def try_update(

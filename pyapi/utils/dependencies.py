@@ -8,9 +8,9 @@ from typing import Annotated
 from fastapi import Depends, Request, Response
 
 from pyapi.db.access_dao import AccessDAO
-from pyapi.db.audience import STRANGER
 from pyapi.db.airflow_dao import AirflowOutboxDAO, AirflowSeenDAO
 from pyapi.db.attempt_dao import AttemptDAO
+from pyapi.db.audience import STRANGER
 from pyapi.db.audit_dao import AuditDAO, AuditJournal
 from pyapi.db.auth_dao import UserDAO
 from pyapi.db.dao import DataRecordDAO

@@ -10,9 +10,9 @@ import httpx
 from fastapi import FastAPI
 
 from pyapi.db.airflow_dao import AirflowOutboxDAO, AirflowSeenDAO
+from pyapi.db.database import Database
 from pyapi.db.dependencies import transaction
 from pyapi.db.embedded import attach_or_start
-from pyapi.db.database import Database
 from pyapi.db.engine import RESERVED_CONNECTIONS, create_engine
 from pyapi.db.leadership import lead
 from pyapi.db.migrations import prepare_schema

@@ -224,7 +224,13 @@ async def _body(request: StrictRequest) -> Any:
     try:
         return await request.json()
     except json.JSONDecodeError as error:
-        reason = {"type": "json_invalid", "loc": ("body", error.pos), "msg": "", "input": {}, "ctx": {"error": error.msg}}
+        reason = {
+            "type": "json_invalid",
+            "loc": ("body", error.pos),
+            "msg": "",
+            "input": {},
+            "ctx": {"error": error.msg},
+        }
         raise RequestValidationError([reason], body=error.doc) from error
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from pyapi.services import data_changes, data_service, turns
+from pyapi.services import data_changes, record_views, turns
 from tests.fixtures.application import Account, SignUp
 from tests.integration.api.records import create
 
@@ -66,7 +66,7 @@ async def test_a_list_gives_a_turn_after_each_record(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, owner: Account, others: list[int], is_signed_in: bool
 ) -> None:
     await fill(client, owner)
-    masked = seen(monkeypatch, data_service, others)
+    masked = seen(monkeypatch, record_views, others)
     await client.get("/api/data/", headers=owner.headers if is_signed_in else {})
     assert len({turn for turn, _ in masked}) == RECORDS
 
@@ -88,7 +88,7 @@ async def test_a_summary_looks_through_nothing_that_it_does_not_show(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, owner: Account, path: str
 ) -> None:
     record = await create(client, owner, config={"schedule": "@daily", "text": "x"})
-    masked = seen(monkeypatch, data_service, [0])
+    masked = seen(monkeypatch, record_views, [0])
     await client.get(path.format(id=record["id"]))
     assert [value for _, value in masked] == ["@daily"]
 

@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, a
 from pyapi.db.audience import Audience
 from pyapi.db.auth_dao import UserLookup
 from pyapi.db.dao import DataRecordDAO
-from pyapi.db.dependencies import transaction
 from pyapi.db.database import Database
+from pyapi.db.dependencies import transaction
 from pyapi.db.schedule_dao import ScheduleDAO
 
 DIGEST = "d" * 64

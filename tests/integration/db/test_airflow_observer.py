@@ -16,8 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from pyapi.dag_conventions import INVALID_TAG
 from pyapi.db.airflow_dao import AirflowOutboxDAO, AirflowSeenDAO, LinkRow, SeenDag
 from pyapi.db.audit_dao import AuditJournal
-from pyapi.db.dependencies import transaction
 from pyapi.db.database import Database
+from pyapi.db.dependencies import transaction
 from pyapi.exceptions import AirflowUnavailable
 from pyapi.gateways import connection
 from pyapi.services import airflow_observer

@@ -14,8 +14,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pyapi.db.airflow_dao import AirflowOutboxDAO
-from pyapi.db.dependencies import transaction
 from pyapi.db.database import Database
+from pyapi.db.dependencies import transaction
 from pyapi.exceptions import AirflowUnavailable, DatabaseUnavailable
 from pyapi.gateways import connection
 from pyapi.services import airflow_courier

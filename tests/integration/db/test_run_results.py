@@ -13,8 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pyapi.dag_conventions import CHECK_CONF
 from pyapi.db.airflow_dao import AirflowSeenDAO
-from pyapi.db.dependencies import transaction
 from pyapi.db.database import Database
+from pyapi.db.dependencies import transaction
 from pyapi.db.run_result_dao import MOST_QUESTIONS, RunResultDAO
 from pyapi.db.run_result_models import MOST_KEPT
 from pyapi.gateways import connection

@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from pyapi.db.dependencies import transaction
 from pyapi.db.database import Database
+from pyapi.db.dependencies import transaction
 from pyapi.db.schedule_dao import Derived, ScheduleDAO
 from pyapi.exceptions import DatabaseUnavailable
 from pyapi.services import schedule_keeper

@@ -11,8 +11,8 @@ from cryptography.fernet import Fernet
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from pyapi.db.dependencies import transaction
 from pyapi.db.database import Database
+from pyapi.db.dependencies import transaction
 from pyapi.db.engine import parse_database_url
 from pyapi.db.secret_dao import Place, SecretDAO
 from pyapi.services.secret_keeper import Progress, SecretKeeper
