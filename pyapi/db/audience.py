@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from sqlalchemy import BindParameter, ColumnElement, and_, false, literal_column, or_, select, true
+from sqlalchemy import BindParameter, ColumnElement, false, literal_column, or_, select, true
 from sqlalchemy import bindparam as parameter
 
 from pyapi.db.models import DataGrant, DataRecord
@@ -40,19 +40,6 @@ class Audience:
         # A list of ids, not EXISTS: PostgreSQL reads the grants once for a whole page, and only if a row needs them.
         granted = select(DataGrant.record_id).where(DataGrant.user_id == self._viewer)
         return or_(by_all, DataRecord.owner_id == self._viewer, DataRecord.id.in_(granted))
-
-    def hides(self) -> ColumnElement[bool]:
-        """Records that may not be seen: exactly those for which `sees` does not hold."""
-        hidden: list[ColumnElement[str]] = [
-            literal_column(f"'{name.value}'") for name in Visibility if name not in self.visibilities
-        ]
-        if not hidden:
-            return false()
-        by_all = DataRecord.visibility.in_(hidden)
-        if self.user_id is None:
-            return by_all
-        granted = select(DataGrant.record_id).where(DataGrant.user_id == self._viewer)
-        return and_(by_all, DataRecord.owner_id.is_distinct_from(self._viewer), DataRecord.id.not_in(granted))
 
     def writes(self) -> ColumnElement[bool]:
         """Records that may be changed and run."""

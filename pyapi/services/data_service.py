@@ -131,9 +131,11 @@ class DataService:
             wanted, order=order, skip=params.skip, limit=params.limit + 1, after=_after(params, order)
         )
         rows, more = rows[: params.limit], len(rows) > params.limit
+        total = await self._records.count(wanted) if params.include_total else None
         return DataList(
             data=await self._items(rows),
-            total=await self._records.count(wanted) if params.include_total else None,
+            total=total.records if total is not None else None,
+            total_is_exact=total.is_exact if total is not None else None,
             skip=params.skip,
             limit=params.limit,
             next_cursor=(encode_cursor(params.order_by, [key.value_of(rows[-1]) for key in order]) if more else None),
