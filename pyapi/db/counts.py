@@ -1,16 +1,20 @@
 """How many records a list has in all: from kept counts where there are some, otherwise counted up to a bound."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select
+from sqlalchemy import ColumnElement, Integer, Select, and_, bindparam, func, literal, literal_column, or_, select
 
-from pyapi.db.audience import Audience
+from pyapi.db.audience import VIEWER, Audience
 from pyapi.db.models import DataGrant, DataRecord, RecordCount
 from pyapi.enums import RecordStatus, Visibility
 
 MOST_COUNTED: Final = 1000
 """Records that are counted one by one: as many as the longest page has, so no total costs more than that page."""
+
+OWNER: Final = "owner_id"
+"""The parameter that stands for the owner whose records are counted."""
 
 
 class Total(NamedTuple):
@@ -20,30 +24,34 @@ class Total(NamedTuple):
     is_exact: bool
 
 
+# Made once for each kind, as the statement of a record is.
+@cache
 def kept_count(
-    audience: Audience, *, owner_id: int | None, status: RecordStatus | None, visibility: Visibility | None
+    audience: Audience, *, of_one_owner: bool, status: RecordStatus | None, visibility: Visibility | None
 ) -> Select[Any]:
-    """How many records of one kind somebody may see, exactly, without a look at the records.
+    """How many records of one kind somebody `alike` may see, exactly, without a look at the records.
 
     Those that all of the audience see, and their own of the other visibilities, are kept; what is shared with them is
-    counted, because it is little.
+    counted, because it is little. The one owner is the parameter `owner_id`.
     """
-    viewer = None if audience.is_admin else audience.user_id
-    of_owner = RecordCount.owner_id.is_(None) if owner_id is None else RecordCount.owner_id == owner_id
+    owner, viewer = bindparam(OWNER, type_=Integer), bindparam(VIEWER, type_=Integer)
+    of_owner = RecordCount.owner_id == owner if of_one_owner else RecordCount.owner_id.is_(None)
     kinds = [and_(of_owner, _seen_by_all(RecordCount, audience))]
-    if viewer is not None and owner_id in (None, viewer):
-        kinds.append(and_(RecordCount.owner_id == viewer, ~_seen_by_all(RecordCount, audience)))
+    is_somebody = audience.user_id is not None and not audience.is_admin
+    if is_somebody:
+        own = and_(RecordCount.owner_id == viewer, ~_seen_by_all(RecordCount, audience))
+        kinds.append(own & (owner == viewer) if of_one_owner else own)
     kept = select(func.coalesce(func.sum(RecordCount.records), 0)).where(
         or_(*kinds), *_like(RecordCount, status, visibility)
     )
-    if viewer is None:
+    if not is_somebody:
         return kept
     of_others = DataRecord.owner_id.is_distinct_from(viewer)
     shared = (
         select(func.count())
         .join_from(DataGrant, DataRecord, DataGrant.record_id == DataRecord.id)
         .where(DataGrant.user_id == viewer, ~_seen_by_all(DataRecord, audience), *_like(DataRecord, status, visibility))
-        .where(of_others if owner_id is None else of_others & (DataRecord.owner_id == owner_id))
+        .where(of_others & (DataRecord.owner_id == owner) if of_one_owner else of_others)
     )
     return select(kept.scalar_subquery() + shared.scalar_subquery())
 
@@ -55,7 +63,9 @@ def bounded_count(conditions: Sequence[ColumnElement[bool]]) -> Select[Any]:
 
 
 def _seen_by_all(table: Any, audience: Audience) -> ColumnElement[bool]:
-    seen: ColumnElement[bool] = table.visibility.in_([visibility.value for visibility in audience.visibilities])
+    seen: ColumnElement[bool] = table.visibility.in_(
+        [literal_column(f"'{visibility.value}'") for visibility in audience.visibilities]
+    )
     return seen
 
 

@@ -28,7 +28,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from pyapi.db.audience import Audience
-from pyapi.db.counts import MOST_COUNTED, Total, bounded_count, kept_count
+from pyapi.db.counts import MOST_COUNTED, OWNER, Total, bounded_count, kept_count
 from pyapi.db.meta import contains
 from pyapi.db.models import SORTED_NEXT_RUN, DataRecord, RecordPieces
 from pyapi.enums import RecordStatus, Visibility
@@ -191,9 +191,13 @@ class DataRecordDAO:
         kind = RecordFilter(owner_id=wanted.owner_id, status=wanted.status, visibility=wanted.visibility)
         if wanted == kind:
             statement = kept_count(
-                self._audience, owner_id=kind.owner_id, status=kind.status, visibility=kind.visibility
+                self._audience.alike,
+                of_one_owner=kind.owner_id is not None,
+                status=kind.status,
+                visibility=kind.visibility,
             )
-            return Total(await self._session.scalar(statement) or 0, is_exact=True)
+            asked = self._audience.parameters | ({} if kind.owner_id is None else {OWNER: kind.owner_id})
+            return Total(await self._session.scalar(statement, asked) or 0, is_exact=True)
         statement = bounded_count([self._audience.sees(), *wanted.conditions()])
         found = await self._session.scalar(statement) or 0
         return Total(min(found, MOST_COUNTED), is_exact=found <= MOST_COUNTED)
