@@ -106,6 +106,7 @@ async def fill(place: Place, rows: int) -> None:
         await connection.copy_records_to_table("template", records=[_template(n, since, now) for n in range(TEMPLATES)])
         await connection.execute(_FILL, 1, rows, TEMPLATES)
         await connection.execute(_REVISIONS)
+        await connection.execute("SELECT pyapi_rebuild_lists()")
     await connection.execute("VACUUM (FREEZE, ANALYZE)")
     await connection.execute("CHECKPOINT")
     await connection.close()

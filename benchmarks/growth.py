@@ -72,10 +72,12 @@ async def reads_of(place: Place, rows: int) -> Reads:
     """What is read; words for `q` that few records have, and a cursor behind nine tenths of the records."""
     connection = await place.connect()
     deep = await connection.fetchrow(
-        "SELECT created_at, id FROM pyapi_data_records WHERE id = $1", max(1, round(rows * (1 - DEPTH)))
+        "SELECT created_at, name, id FROM pyapi_data_records WHERE id = $1", max(1, round(rows * (1 - DEPTH)))
     )
     await connection.close()
     cursor = encode_cursor("-created_at", [deep["created_at"], deep["id"]])
+    by_status = encode_cursor("status", ["active", round(rows * DEPTH)])
+    mixed = encode_cursor("-created_at,name", [deep["created_at"], deep["name"], deep["id"]])
     return {
         "read one": lambda draw: f"/api/data/{draw.randint(1, rows)}",
         "first page of 10, filtered, with total": lambda _: "/api/data/?status=active&limit=10",
@@ -83,9 +85,17 @@ async def reads_of(place: Place, rows: int) -> Reads:
         "search, few found, with total": lambda draw: (
             f"/api/data/?{urlencode({'q': f'同步任務 {draw.randint(1, rows)}'})}"
         ),
+        "search, many found, with total": lambda _: f"/api/data/?{urlencode({'q': '同步'})}",
         "in the order of next runs, without total": lambda _: "/api/data/?order_by=next_run_at&include_total=false",
         "page behind nine tenths, by cursor, without total": lambda _: (
             f"/api/data/?{urlencode({'cursor': cursor})}&include_total=false"
+        ),
+        "in the order of status, without total": lambda _: "/api/data/?order_by=status&include_total=false",
+        "the same, behind nine tenths of the active ones": lambda _: (
+            f"/api/data/?{urlencode({'cursor': by_status, 'order_by': 'status'})}&include_total=false"
+        ),
+        "newest first, equal ones by name, behind nine tenths": lambda _: (
+            f"/api/data/?{urlencode({'cursor': mixed, 'order_by': '-created_at,name'})}&include_total=false"
         ),
     }
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 from uuid import UUID
 
-from sqlalchemy import BindParameter, ColumnElement, and_, exists, false, func, literal_column, not_, or_, select, true
+from sqlalchemy import BindParameter, ColumnElement, exists, false, func, literal_column, or_, select, true
 from sqlalchemy import bindparam as parameter
 
 from pyapi.db.auth_models import LoginSession, User
@@ -42,19 +42,6 @@ class Audience:
         # A list of ids, not EXISTS: PostgreSQL reads the grants once for a whole page, and only if a row needs them.
         granted = select(DataGrant.record_id).where(DataGrant.user_id == self._viewer)
         return or_(by_all, DataRecord.owner_id == self._viewer, DataRecord.id.in_(granted))
-
-    def hides(self) -> ColumnElement[bool]:
-        """Records that may not be seen: exactly those for which `sees` does not hold."""
-        hidden: list[ColumnElement[str]] = [
-            literal_column(f"'{name.value}'") for name in Visibility if name not in self.visibilities
-        ]
-        if not hidden:
-            return false()
-        by_all = DataRecord.visibility.in_(hidden)
-        if self.user_id is None:
-            return by_all
-        granted = select(DataGrant.record_id).where(DataGrant.user_id == self._viewer)
-        return and_(by_all, DataRecord.owner_id.is_distinct_from(self._viewer), DataRecord.id.not_in(granted))
 
     def writes(self) -> ColumnElement[bool]:
         """Records that may be changed and run."""
@@ -114,10 +101,6 @@ class SessionAudience:
     def sees(self) -> ColumnElement[bool]:
         """Records that may be seen, the same as for the `Audience` that the caller will turn out to be."""
         return or_(CALLER.c.is_superuser, Audience(0).sees())
-
-    def hides(self) -> ColumnElement[bool]:
-        """Records that may not be seen: exactly those for which `sees` does not hold."""
-        return and_(not_(CALLER.c.is_superuser), Audience(0).hides())
 
     @property
     def alike(self) -> Self:

@@ -2,10 +2,9 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
@@ -18,7 +17,6 @@ from sqlalchemy import (
     insert,
     literal_column,
     null,
-    or_,
     select,
     text,
     update,
@@ -28,12 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from pyapi.db.audience import Audience
 from pyapi.db.engine import read_stored_json
-from pyapi.db.meta import contains
-from pyapi.db.models import SORTED_NEXT_RUN, DataRecord
-from pyapi.enums import RecordStatus, Visibility
-
-NO_RUN: Final = datetime.max.replace(tzinfo=UTC)
-"""What asyncpg sends as `infinity`."""
+from pyapi.db.models import DataRecord
 
 
 class RecordRow(NamedTuple):
@@ -54,66 +47,6 @@ class RecordRow(NamedTuple):
     schedule_summary: dict[str, Any] | None
     seen_in_airflow: dict[str, Any]
     """Rows of the tables `pyapi_airflow_*` as JSON: `link`, `dag`, `run`; each null when nothing is known."""
-
-
-@dataclass(frozen=True, slots=True)
-class RecordFilter:
-    """Which records to list; None means no condition. Bounds of time are exclusive."""
-
-    status: RecordStatus | None = None
-    q: str | None = None
-    owner_id: int | None = None
-    visibility: Visibility | None = None
-    created_after: datetime | None = None
-    created_before: datetime | None = None
-    updated_after: datetime | None = None
-    updated_before: datetime | None = None
-    next_run_after: datetime | None = None
-    next_run_before: datetime | None = None
-
-    def conditions(self) -> list[ColumnElement[bool]]:
-        """The conditions as SQL."""
-        found: list[ColumnElement[bool]] = []
-        if self.status is not None:
-            found.append(DataRecord.status == self.status.value)
-        if self.q is not None:
-            found.append(or_(contains(DataRecord.name, self.q), contains(DataRecord.description, self.q)))
-        if self.owner_id is not None:
-            found.append(DataRecord.owner_id == self.owner_id)
-        if self.visibility is not None:
-            found.append(DataRecord.visibility == self.visibility.value)
-        for column, after, before in (
-            (DataRecord.created_at, self.created_after, self.created_before),
-            (DataRecord.updated_at, self.updated_after, self.updated_before),
-            (SORTED_NEXT_RUN, self.next_run_after, self.next_run_before),
-        ):
-            if after is not None:
-                found.append(column > after)
-            if before is not None:
-                found.append(column < before)
-        if self.next_run_after is not None:
-            found.append(DataRecord.next_run_at.is_not(None))
-        return found
-
-
-class OrderKey(NamedTuple):
-    """One part of an order: a column of `pyapi_data_records` and its direction; no run is later than every run."""
-
-    column: str
-    descending: bool
-
-    @property
-    def expression(self) -> ColumnElement[Any]:
-        """What is sorted by; never null."""
-        if self.column == DataRecord.next_run_at.key:
-            return SORTED_NEXT_RUN
-        column: ColumnElement[Any] = getattr(DataRecord, self.column)
-        return column
-
-    def value_of(self, row: RecordRow) -> Any:
-        """The value of `expression` for a row."""
-        value = getattr(row, self.column)
-        return NO_RUN if value is None else value
 
 
 def record_of(row: Sequence[Any]) -> RecordRow:

@@ -1,8 +1,8 @@
 """The one MetaData all tables belong to, and what every table of ours has in common."""
 
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, MetaData
+from sqlalchemy import BindParameter, ColumnElement, MetaData, literal
 from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute
 
 TABLE_PREFIX = "pyapi_"
@@ -23,6 +23,21 @@ class Base(DeclarativeBase):
     )
 
 
-def contains(column: InstrumentedAttribute[Any], words: str) -> ColumnElement[bool]:
-    """Whether a text column contains `words`, without regard to case; `%` and `_` are ordinary characters."""
-    return column.icontains(words, autoescape=True)
+_ESCAPE: Final = "/"
+
+
+def contains(column: InstrumentedAttribute[Any], words: str | BindParameter[str]) -> ColumnElement[bool]:
+    """Whether a text column contains `words`, without regard to case; `%` and `_` are ordinary characters.
+
+    A parameter is for words that are `escaped`.
+    """
+    if isinstance(words, str):
+        words = literal(escaped(words))
+    return column.icontains(words, escape=_ESCAPE)
+
+
+def escaped(words: str) -> str:
+    """Words as LIKE reads them as they are."""
+    for special in (_ESCAPE, "%", "_"):
+        words = words.replace(special, _ESCAPE + special)
+    return words

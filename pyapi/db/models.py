@@ -16,7 +16,7 @@ from sqlalchemy import (
     literal_column,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
 from sqlalchemy.orm import Mapped, mapped_column
 
 from pyapi.db.meta import Base
@@ -47,10 +47,11 @@ class DataRecord(Base):
         CheckConstraint(_IN_OUR_ERA.format("scheduled_since"), name="scheduled_since"),
         CheckConstraint(_IN_OUR_ERA.format("next_run_at"), name="next_run_at"),
         Index("ix_pyapi_data_records_status_created_at_id", "status", "created_at", "id"),
+        Index("ix_pyapi_data_records_status_id", "status", "id"),
         Index("ix_pyapi_data_records_created_at_id", "created_at", "id"),
         Index("ix_pyapi_data_records_updated_at_id", "updated_at", "id"),
         Index("ix_pyapi_data_records_name_id", "name", "id"),
-        # All that `Audience` asks of a record, so that counting what somebody may see reads no config.
+        # All that `Audience` asks of a record.
         Index("ix_pyapi_data_records_visibility_owner_id_id", "visibility", "owner_id", "id"),
         Index("ix_pyapi_data_records_unread", "id", postgresql_where=text("schedule_summary IS NULL")),
     )
@@ -99,6 +100,28 @@ SORTED_NEXT_RUN: ColumnElement[Any] = func.coalesce(
 """The next run as lists are sorted by it: none comes after all others."""
 
 Index("ix_pyapi_data_records_next_run_at_id", SORTED_NEXT_RUN, DataRecord.id)
+
+
+class RecordPieces(Base):
+    """What finds the records whose name or description has some words in it; kept by triggers."""
+
+    __tablename__ = "pyapi_record_pieces"
+    __table_args__ = (Index("ix_pyapi_record_pieces_pieces", "pieces", postgresql_using="gin"),)
+
+    record_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    pieces: Mapped[Any] = mapped_column(TSVECTOR, doc="Runs of three characters, see `pyapi_pieces` in the migrations.")
+
+
+class RecordCount(Base):
+    """How many records there are of one kind is the sum of its rows, which the triggers of the records add."""
+
+    __tablename__ = "pyapi_record_counts"
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    owner_id: Mapped[int | None] = mapped_column(index=True, doc="NULL: of all records, whoever owns them.")
+    visibility: Mapped[str] = mapped_column(String(20))
+    status: Mapped[str] = mapped_column(String(50))
+    records: Mapped[int] = mapped_column(doc="So many more, or fewer.")
 
 
 class DataRevision(Base):

@@ -123,7 +123,7 @@ class DataListParams(BaseModel):
     cursor: str | None = Field(
         None, max_length=4096, description="`next_cursor` of the page before; cheap however deep the list."
     )
-    include_total: bool = Field(True, description="false leaves out the count, which costs time in a large table.")
+    include_total: bool = Field(True, description="false leaves out the total.")
 
 
 class SummaryFields(BaseModel):
@@ -195,6 +195,9 @@ class DataList(BaseModel):
 
     data: Sequence[DataItem] | Sequence[DataSummaryItem]
     total: int | None = Field(description="How many match in all; null when `include_total` is false.")
+    total_is_exact: bool | None = Field(
+        description="false: at least `total` match. Exact unless `q` or times are filters and more than 1000 match."
+    )
     skip: int
     limit: int
     next_cursor: str | None = Field(description="For the page behind this one; null on the last page.")

@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from pyapi.db.dao import OrderKey, RecordFilter, RecordRow
+from pyapi.db.dao import RecordRow
+from pyapi.db.record_lists import OrderKey, RecordFilter
 from pyapi.db.record_reads import RecordReads
 from pyapi.exceptions import FieldError, Unauthenticated, ValidationFailed
-from pyapi.schemas.data_schemas import DataItem, DataList, DataListParams, DataRead, DataSummary, DataSummaryItem
+from pyapi.schemas.data_schemas import DataList, DataListParams, DataRead, DataSummary
 from pyapi.schemas.paging import decode_cursor, encode_cursor
+from pyapi.schemas.rendered import Rendered
+from pyapi.services.list_items import ListItems, ListTexts, Raw
 from pyapi.services.record_views import RecordViews, no_such_record
-from pyapi.services.turns import Turns
 
 _CURSOR_TYPES: dict[str, type] = {
     "id": int,
@@ -25,10 +27,11 @@ _CURSOR_TYPES: dict[str, type] = {
 class DataReader:
     """Data records, as one caller may see them; `is_stranger`: somebody who is not signed in."""
 
-    def __init__(self, records: RecordReads, views: RecordViews, *, is_stranger: bool) -> None:
+    def __init__(self, records: RecordReads, views: RecordViews, texts: ListTexts, *, is_stranger: bool) -> None:
         """`records` are those that the caller may see."""
         self._records = records
         self._views = views
+        self._items = ListItems(views, texts, is_stranger=is_stranger)
         self._is_stranger = is_stranger
 
     async def get(self, record_id: int) -> DataRead | DataSummary:
@@ -38,7 +41,7 @@ class DataReader:
             raise no_such_record()
         return self._views.summary(row) if self._is_stranger else self._views.record(row)
 
-    async def page(self, params: DataListParams) -> DataList:
+    async def page(self, params: DataListParams) -> Rendered[DataList]:
         """A page of records. Raises ValidationFailed for a cursor that does not fit."""
         if self._is_stranger and params.owner_id is not None:
             raise Unauthenticated("Sign in to list the records of one owner.")
@@ -59,22 +62,23 @@ class DataReader:
             wanted, order=order, skip=params.skip, limit=params.limit + 1, after=_after(params, order)
         )
         rows, more = rows[: params.limit], len(rows) > params.limit
-        return DataList(
-            data=await self._items(rows),
-            total=await self._records.count(wanted) if params.include_total else None,
+        total = await self._records.count(wanted) if params.include_total else None
+        page = DataList.model_construct(
+            data=(),
+            total=total.records if total is not None else None,
+            total_is_exact=total.is_exact if total is not None else None,
             skip=params.skip,
             limit=params.limit,
-            next_cursor=(encode_cursor(params.order_by, [key.value_of(rows[-1]) for key in order]) if more else None),
+            next_cursor=encode_cursor(params.order_by, _place_of(rows[-1], order)) if more else None,
         )
+        rest = page.model_dump_json(exclude={"data"})[1:].encode()
+        return Rendered(page, b'{"data":' + await self._items.json_of(rows) + b"," + rest)
 
-    async def _items(self, rows: Sequence[RecordRow]) -> list[DataItem] | list[DataSummaryItem]:
-        """Each config may be a mebibyte to look through, so others get their turn in between."""
-        turns = Turns()
-        items: list[Any] = []
-        for row in rows:
-            items.append(self._views.summary_item(row) if self._is_stranger else self._views.item(row))
-            await turns.give()
-        return items
+
+def _place_of(raw: Raw, order: Sequence[OrderKey]) -> list[Any]:
+    """Where a row stands in a list."""
+    row = RecordRow._make(raw)
+    return [key.value_of(row) for key in order]
 
 
 def _order(order_by: str) -> list[OrderKey]:

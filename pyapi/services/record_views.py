@@ -31,13 +31,17 @@ class RecordViews:
         """For those who are signed in."""
         return DataRead.model_construct(**self._fields(row), next_runs=next_run_times(row, now=self.now))
 
+    def summary(self, row: RecordRow) -> DataSummary:
+        """For strangers."""
+        return DataSummary.model_construct(**self._summary_fields(row), next_runs=next_run_times(row, now=self.now))
+
     def item(self, row: RecordRow) -> DataItem:
         """The same in a list."""
         return DataItem.model_construct(**self._fields(row))
 
-    def summary(self, row: RecordRow) -> DataSummary:
-        """For strangers."""
-        return DataSummary.model_construct(**self._summary_fields(row), next_runs=next_run_times(row, now=self.now))
+    def deployment(self, row: RecordRow, *, error: str | None) -> dict[str, Any]:
+        """What Airflow has made of a record; `error` is why no schedule can be made of it."""
+        return deployment_fields(row, error=error, now=self.now, is_linked=self.is_linked)
 
     def summary_item(self, row: RecordRow) -> DataSummaryItem:
         """The same in a list."""
@@ -47,8 +51,7 @@ class RecordViews:
         shown = row._asdict()
         shown |= shown_texts(shown) | {"config": mask_secrets(row.config)}
         schedule = schedule_fields(row, now=self.now, language=self.language)
-        error = schedule["schedule_error"]
-        return shown | schedule | deployment_fields(row, error=error, now=self.now, is_linked=self.is_linked)
+        return shown | schedule | self.deployment(row, error=schedule["schedule_error"])
 
     def _summary_fields(self, row: RecordRow) -> dict[str, Any]:
         """Nothing of what it does not show is looked through for secrets: strangers are many."""

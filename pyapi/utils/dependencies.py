@@ -189,7 +189,7 @@ async def data_reader(request: Request, response: Response, audience: RecordAudi
     """Data records, to be read."""
     views = _record_views(request, response)
     records = RecordReads(single_statements(request, of_records=True), audience, with_airflow=views.is_linked)
-    return DataReader(records, views, is_stranger=audience == STRANGER)
+    return DataReader(records, views, request.app.state.list_texts, is_stranger=audience == STRANGER)
 
 
 async def access_service(request: Request, caller: DataWriter, session: RecordSession) -> AccessService:

@@ -114,7 +114,7 @@ def page_links(request: Request, page: DataList) -> str:
         skips["prev"] = max(0, page.skip - page.limit)
     if page.next_cursor is not None:
         skips["next"] = page.skip + page.limit
-    if page.total is not None:
+    if page.total is not None and page.total_is_exact:
         skips["last"] = max(0, (page.total - 1) // page.limit * page.limit)
     by_cursor = "cursor" in request.query_params
     links = []

@@ -26,6 +26,7 @@ from pyapi.services.airflow_observer import AirflowObserver
 from pyapi.services.attempt_service import AttemptPolicy
 from pyapi.services.auth_service import TokenPolicy
 from pyapi.services.calendar_service import CalendarDesk
+from pyapi.services.list_items import ListTexts
 from pyapi.services.password_service import PasswordService
 from pyapi.services.result_keeper import ResultKeeper
 from pyapi.services.schedule_keeper import ScheduleKeeper
@@ -64,6 +65,7 @@ async def lifespan(app: FastAPI, *, settings: Settings) -> AsyncIterator[None]:
         calendar_threads = WorkerThreads("calendar", threads=1, queue=1)
         app.state.database = database = Database.on(engine, record_places=max(1, size - RESERVED_CONNECTIONS))
         app.state.passwords = passwords
+        app.state.list_texts = ListTexts()
         app.state.calendar_desk = CalendarDesk(calendar_threads, waiting=CALENDAR_QUEUE)
         app.state.tokens = token_policy(settings)
         app.state.sealer = Sealer(settings.sealing_keys())

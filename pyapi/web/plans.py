@@ -22,6 +22,7 @@ from pydantic_core import PydanticUndefined
 from starlette.routing import get_route_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from pyapi.schemas.rendered import Rendered
 from pyapi.web.requests import JSON, StrictRequest, known_parameters, refuse_unknown, require_json
 
 
@@ -197,7 +198,7 @@ class Plan:
         field, status = self.route.response_field, self.route.status_code or 200
         if field is None:
             return _Answer(status, headers, b"")
-        body = field.serialize_json(answer)
+        body = answer.body if isinstance(answer, Rendered) else field.serialize_json(answer)
         head = [(b"content-length", str(len(body)).encode()), (b"content-type", JSON.encode())]
         return _Answer(status, head + headers, body)
 

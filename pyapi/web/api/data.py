@@ -17,6 +17,7 @@ from pyapi.schemas.data_schemas import (
     DataUpdate,
 )
 from pyapi.schemas.fields import MAX_ID
+from pyapi.schemas.rendered import Rendered
 from pyapi.utils.callers import OPTIONAL_SIGN_IN
 from pyapi.utils.dependencies import Data, RecordReader
 from pyapi.web.headers import ACCEPT_LANGUAGE, IF_MATCH, entity_tag, expected_revision, page_links
@@ -54,14 +55,14 @@ async def create_data(body: DataCreate, data: Data, request: Request, response: 
     return record
 
 
-@router.get("/", responses=problem_responses([InvalidToken]), openapi_extra=READING)
-@router.get("", include_in_schema=False)
+@router.get("/", response_model=DataList, responses=problem_responses([InvalidToken]), openapi_extra=READING)
+@router.get("", response_model=DataList, include_in_schema=False)
 async def list_data(
     params: Annotated[DataListParams, Query()], data: RecordReader, request: Request, response: Response
-) -> DataList:
+) -> Rendered[DataList]:
     """List records. Without signing in, summaries only."""
     page = await data.page(params)
-    response.headers["Link"] = page_links(request, page)
+    response.headers["Link"] = page_links(request, page.model)
     return page
 
 

@@ -15,7 +15,17 @@ from pyapi.enums import RecordStatus
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
-async def plan_of_page(engine: AsyncEngine, wanted: RecordFilter, order: list[OrderKey], after: Sequence[Any]) -> str:
+READING_ALL = ("seqscan", "bitmapscan", "sort")
+
+
+async def plan_of_page(
+    engine: AsyncEngine,
+    wanted: RecordFilter,
+    order: list[OrderKey],
+    after: Sequence[Any] | None,
+    *,
+    without: Sequence[str] = READING_ALL,
+) -> str:
     """How PostgreSQL would find the page in a table so large that it avoids to read or to sort all of it."""
     asked: list[tuple[str, Any]] = []
 
@@ -23,7 +33,7 @@ async def plan_of_page(engine: AsyncEngine, wanted: RecordFilter, order: list[Or
         asked.append((statement, parameters))
 
     async with AsyncSession(engine) as session:
-        for method in ("seqscan", "bitmapscan", "sort"):
+        for method in without:
             await session.execute(text(f"SET LOCAL enable_{method} = off"))
         event.listen(engine.sync_engine, "before_cursor_execute", remember)
         await DataRecordDAO(session, Audience(1)).page(wanted, order=order, skip=0, limit=11, after=after)
@@ -36,6 +46,8 @@ async def plan_of_page(engine: AsyncEngine, wanted: RecordFilter, order: list[Or
 DESCENDING, ASCENDING = True, False
 CREATED = [OrderKey("created_at", DESCENDING), OrderKey("id", DESCENDING)]
 NAME = [OrderKey("name", ASCENDING), OrderKey("id", ASCENDING)]
+STATUS = [OrderKey("status", ASCENDING), OrderKey("id", ASCENDING)]
+MIXED = [OrderKey("created_at", DESCENDING), OrderKey("name", ASCENDING), OrderKey("id", ASCENDING)]
 NEXT_RUN = [OrderKey("next_run_at", ASCENDING), OrderKey("id", ASCENDING)]
 
 
@@ -46,6 +58,7 @@ NEXT_RUN = [OrderKey("next_run_at", ASCENDING), OrderKey("id", ASCENDING)]
         pytest.param(RecordFilter(status=RecordStatus.ACTIVE), CREATED, [NOON, 5], id="newest first, of one status"),
         pytest.param(RecordFilter(), NAME, ["x", 5], id="by name"),
         pytest.param(RecordFilter(), NEXT_RUN, [NOON, 5], id="by next run"),
+        pytest.param(RecordFilter(), STATUS, ["active", 5], id="by status"),
     ],
 )
 async def test_an_index_is_entered_at_the_place_of_the_cursor(
@@ -54,3 +67,9 @@ async def test_an_index_is_entered_at_the_place_of_the_cursor(
     plan = await plan_of_page(committing, wanted, order, after)
     conditions = [line for line in plan.splitlines() if "Index Cond" in line and "ROW(" in line]
     assert len(conditions) == 1, plan
+
+
+async def test_where_directions_differ_the_index_of_the_first_key_is_entered(committing: AsyncEngine) -> None:
+    """And what it answers is sorted as far as it is equal, not the whole table."""
+    plan = await plan_of_page(committing, RecordFilter(), MIXED, [NOON, "x", 5], without=("seqscan", "bitmapscan"))
+    assert ("Index Cond: (created_at <= " in plan, "Incremental Sort" in plan) == (True, True), plan
