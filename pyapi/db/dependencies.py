@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session
 
 from pyapi.db.engine import ANSWER_SECONDS, Database, is_unavailable
+from pyapi.db.places import limits_of_request
 from pyapi.exceptions import DatabaseUnavailable, Problem
 
 
@@ -22,7 +23,7 @@ class Patience:
 
     @asynccontextmanager
     async def watch(self, session: AsyncSession) -> AsyncIterator[Callable[[], None]]:
-        """Raise TimeoutError when the block waits too long; yields what starts the clock.
+        """Raise TimeoutError when the block waits too long; yields what starts the clock, which queues may stop.
 
         The first statement of the session starts it as well: a password that is hashed before that is no wait for the
         database.
@@ -35,9 +36,12 @@ class Patience:
                     limit.reschedule(clock() + self._left)
 
             session.info["start"] = start
+            others = limits_of_request.get()
+            limits_of_request.set((*others, limit))
             try:
                 yield start
             finally:
+                limits_of_request.set(others)
                 if (deadline := limit.when()) is not None:
                     self._left = max(0.0, deadline - clock())
 
