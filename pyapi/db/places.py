@@ -38,7 +38,7 @@ class Places:
 
     def enter_at_once(self) -> bool:
         """Enter when that needs no waiting; whether it did."""
-        if not self._free or self._queue:
+        if not self._free:
             return False
         self._free -= 1
         return True
@@ -84,15 +84,15 @@ class Places:
         patience = min((left for _, left in stopped), default=STILL_SECONDS)
         try:
             while not turn.done():
-                if (left := patience - self._still_since(came)) <= 0:
+                if (left := patience - self.still_since(came)) <= 0:
                     raise TimeoutError
                 await asyncio.wait([turn], timeout=left)
         finally:
-            counts = self._still_since(came)
+            counts = self.still_since(came)
             for limit, left in stopped:
                 limit.reschedule(clock() + left - counts)
 
-    def _still_since(self, came: float) -> float:
+    def still_since(self, came: float) -> float:
         """Seconds without a move in the time since `came`."""
         return monotonic() - max(came, self._moved_at)
 
