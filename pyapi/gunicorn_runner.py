@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -11,8 +12,10 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
+from uvicorn import Server as UvicornServer
 from uvicorn_worker import UvicornWorker
 
+from pyapi.fair_listener import FairServer
 from pyapi.http_protocol import Protocol
 
 NOTIFY_SECONDS = 1
@@ -31,6 +34,15 @@ class Worker(UvicornWorker):  # type: ignore[misc]
         "ws": "none",
         "timeout_notify": NOTIFY_SECONDS,
     }
+
+    async def _serve(self) -> None:
+        """The same as uvicorn's, with a server that leaves connections to the other workers."""
+        self.config.app = self.wsgi
+        server = (FairServer if self.cfg.workers > 1 else UvicornServer)(config=self.config)
+        self._install_sigquit_handler()
+        await server.serve(sockets=self.sockets)
+        if not server.started:
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)
 
     async def callback_notify(self) -> None:
         """Tell the arbiter that this worker lives. Without an arbiter, end: it would hold the port for ever."""

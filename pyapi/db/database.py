@@ -1,19 +1,19 @@
 """The database of the application, as its lifespan opens it."""
 
-import asyncio
-from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Self
 
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
+from pyapi.db.places import Places
 from pyapi.db.statements import Connections, PooledConnections
 
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """Where sessions come from: for transactions, and for reads in autocommit (no BEGIN, no COMMIT); and connections
-    for single statements.
+    """Where sessions come from: for transactions, and for reads in autocommit (no BEGIN, no COMMIT).
+
+    And where single statements find a connection.
 
     Who opens a session, or runs a statement, for data records takes one of the `record_places` first.
     """
@@ -21,7 +21,7 @@ class Database:
     transactions: async_sessionmaker[AsyncSession]
     reads: async_sessionmaker[AsyncSession]
     connections: Connections
-    record_places: AbstractAsyncContextManager[None] = field(default_factory=nullcontext)
+    record_places: Places | None = None
 
     @classmethod
     def on(cls, engine: AsyncEngine, *, record_places: int = 1) -> Self:
@@ -30,5 +30,5 @@ class Database:
             transactions=async_sessionmaker(engine, expire_on_commit=False),
             reads=async_sessionmaker(engine.execution_options(isolation_level="AUTOCOMMIT"), expire_on_commit=False),
             connections=PooledConnections(engine),
-            record_places=asyncio.Semaphore(record_places),
+            record_places=Places(record_places),
         )

@@ -5,6 +5,7 @@ import json
 import math
 import os
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 import asyncpg
@@ -12,10 +13,11 @@ from sqlalchemy import URL, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.util import await_
 
+from pyapi.db.places import FairPool
 from pyapi.exceptions import ConfigurationError
 
-POOL_WAIT_SECONDS = 2.0
 CONNECT_SECONDS = 2.0
 LOCK_SECONDS = 2.0
 STATEMENT_SECONDS = 2.3
@@ -97,9 +99,9 @@ def create_engine(database_url: str, *, pool_size: int, patient: bool = False) -
     }
     engine = create_async_engine(
         parse_database_url(database_url),
+        poolclass=FairPool,
         pool_size=pool_size,
         max_overflow=0,
-        pool_timeout=POOL_WAIT_SECONDS,
         pool_use_lifo=True,
         hide_parameters=True,
         json_serializer=write_json,
@@ -110,8 +112,10 @@ def create_engine(database_url: str, *, pool_size: int, patient: bool = False) -
             "server_settings": {"application_name": "pyapi", "timezone": "UTC", "jit": "off", **limits},
         },
     )
+    hanging_up: set[asyncio.Task[None]] = set()
     event.listen(engine.sync_engine, "checkout", _refuse_closed)
-    engine.dialect.do_terminate = _hang_up  # type: ignore[method-assign]
+    event.listen(engine.sync_engine, "do_connect", partial(_await_ends, hanging_up))
+    engine.dialect.do_terminate = partial(_hang_up, hanging_up)  # type: ignore[method-assign]
     return engine
 
 
@@ -124,11 +128,8 @@ def _refuse_closed(dbapi_connection: Any, *_: object) -> None:
         raise DisconnectionError
 
 
-_hanging_up: set[asyncio.Task[None]] = set()
-
-
-def _hang_up(dbapi_connection: Any) -> None:
-    """Throw a connection away, and let nobody wait for that.
+def _hang_up(hanging_up: set[asyncio.Task[None]], dbapi_connection: Any) -> None:
+    """Throw a connection away, and let nobody wait for that who needs no new one.
 
     A server that lives is told to cancel what it is still doing, so that no statement works on for a request that is
     over; SQLAlchemy would do the same and make the request wait, two seconds when the server is frozen.
@@ -138,8 +139,17 @@ def _hang_up(dbapi_connection: Any) -> None:
     except RuntimeError:  # the loop is gone, and with it who could wait
         dbapi_connection.driver_connection.terminate()
     else:
-        _hanging_up.add(task)
-        task.add_done_callback(_hanging_up.discard)
+        hanging_up.add(task)
+        task.add_done_callback(hanging_up.discard)
+
+
+def _await_ends(hanging_up: set[asyncio.Task[None]], *_: object) -> None:
+    """Make no connection before those that were thrown away are gone: the server would see more than the pool holds.
+
+    Each of them ends within CONNECT_SECONDS, whatever the server does.
+    """
+    if hanging_up:
+        await_(asyncio.wait(set(hanging_up)))
 
 
 async def _close(connection: Any) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from pyapi.db.engine import STATEMENT_SECONDS
+from pyapi.db.places import limits_of_request
 
 
 class Patience:
@@ -20,11 +21,18 @@ class Patience:
 
     @asynccontextmanager
     async def watch(self, session: AsyncSession) -> AsyncIterator[Callable[[], None]]:
-        """Raise TimeoutError when the block waits too long; yields what starts the clock.
+        """Raise TimeoutError when the block waits too long; yields what starts the clock, which queues may stop.
 
         The first statement of the session starts it as well: a password that is hashed before that is no wait for the
         database.
         """
+        async with self.limit() as start:
+            session.info["start"] = start
+            yield start
+
+    @asynccontextmanager
+    async def limit(self) -> AsyncIterator[Callable[[], None]]:
+        """The same without a session."""
         clock = asyncio.get_running_loop().time
         async with asyncio.timeout(None) as limit:
 
@@ -32,16 +40,18 @@ class Patience:
                 if self._left is not None and limit.when() is None:
                     limit.reschedule(clock() + self._left)
 
-            session.info["start"] = start
+            others = limits_of_request.get()
+            limits_of_request.set((*others, limit))
             try:
                 yield start
             finally:
+                limits_of_request.set(others)
                 if (deadline := limit.when()) is not None:
                     self._left = max(0.0, deadline - clock())
 
     @contextmanager
     def spend(self) -> Iterator[float | None]:
-        """For one statement in the block: yields how many seconds it may take; what it takes is gone from the account."""
+        """For one statement in the block: yields how many seconds it may take."""
         began = monotonic()
         try:
             yield None if self._left is None else min(self._left, STATEMENT_SECONDS)

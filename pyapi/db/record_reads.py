@@ -48,9 +48,10 @@ class RecordReads:
         limit: int,
         after: Sequence[Any] | None = None,
     ) -> list[tuple[Any, ...]]:
-        """Records that match, as `record_of` takes them, in `order` (whose last key is the id), from `skip` on, or behind the values `after`.
+        """Records that match, as `record_of` takes them.
 
-        Raises InvalidToken when the session of the audience has ended.
+        In `order` (whose last key is the id), from `skip` on, or behind the values `after`. Raises InvalidToken when
+        the session of the audience has ended.
         """
         audience, is_behind = self._audience, after is not None
         statement = page_of(

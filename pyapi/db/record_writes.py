@@ -56,7 +56,7 @@ class RecordWrites:
     async def change(
         self, record_id: int, revision: int, values: Mapping[str, Any], note: Mapping[str, Any]
     ) -> RecordRow | None:
-        """Change columns of a record that still is in this revision and that the audience may change; None otherwise."""
+        """Change columns of a record; None when it is in another revision by now, or not for the audience to change."""
         statement = _change(self._audience.alike, tuple(values), self._with_airflow)
         asked = {"id": record_id, "known_revision": revision, **self._audience.parameters, **self._actor}
         row = await self._statements.row(statement, **asked, **_sent(DataRecord, values), **_noted(note))

@@ -6,18 +6,20 @@ What holds for sessions holds here: places, patience, and whose fault a failure 
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 import asyncpg
 from sqlalchemy import Executable
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
+from sqlalchemy.exc import MissingGreenlet
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import greenlet_spawn
 
 from pyapi.db.engine import is_unavailable
 from pyapi.db.patience import Patience
+from pyapi.db.places import FairPool, Places
 from pyapi.exceptions import DatabaseUnavailable
 
 _DIALECT = PGDialect_asyncpg()
@@ -59,12 +61,12 @@ class PooledConnections:
     """The connections of an engine's pool, each for one statement."""
 
     def __init__(self, engine: AsyncEngine) -> None:
+        assert isinstance(engine.sync_engine.pool, FairPool)
         self._pool = engine.sync_engine.pool
 
     async def fetch(self, text: str, arguments: Sequence[Any], *, patience: Patience) -> list[asyncpg.Record]:
         """The rows of one statement."""
-        # A greenlet costs as much as a statement; it is needed where SQLAlchemy has to wait: for a connection.
-        held = self._pool.connect() if self._pool.checkedin() else await greenlet_spawn(self._pool.connect)
+        held = await self._connection(patience)
         try:
             with patience.spend() as seconds:
                 rows: list[asyncpg.Record] = await held.driver_connection.fetch(text, *arguments, timeout=seconds)
@@ -77,13 +79,20 @@ class PooledConnections:
             held.close()
         return rows
 
+    async def _connection(self, patience: Patience) -> Any:
+        # A greenlet costs as much as a statement; SQLAlchemy needs one only where it waits.
+        if self._pool.has_one_at_once:
+            with suppress(MissingGreenlet):  # it was cut since, and another one has to be made
+                return self._pool.connect()
+        async with patience.limit() as start:
+            start()
+            return await greenlet_spawn(self._pool.connect)
+
 
 class Statements:
-    """Runs statements for one request, within its patience; `places` are waited for first."""
+    """Runs statements for one request, within its patience; each of them takes one of the `places` meanwhile."""
 
-    def __init__(
-        self, connections: Connections, *, patience: Patience, places: AbstractAsyncContextManager[None] | None = None
-    ) -> None:
+    def __init__(self, connections: Connections, *, patience: Patience, places: Places | None = None) -> None:
         self._connections = connections
         self._patience = patience
         self._places = places
@@ -92,8 +101,9 @@ class Statements:
         """All rows; JSON in them is text. Raises DatabaseUnavailable for whatever passes by itself."""
         arguments = statement.arguments(given)
         try:
-            async with self._places or nullcontext():
+            if self._places is None:
                 return await self._connections.fetch(statement.text, arguments, patience=self._patience)
+            return await self._in_its_place(self._places, statement.text, arguments)
         except Exception as error:
             if is_unavailable(error):
                 raise DatabaseUnavailable from error
@@ -102,3 +112,16 @@ class Statements:
     async def row(self, statement: Statement, **given: Any) -> asyncpg.Record | None:
         """The first row. Raises the same."""
         return next(iter(await self.rows(statement, **given)), None)
+
+    async def _in_its_place(self, places: Places, text: str, arguments: Sequence[Any]) -> list[asyncpg.Record]:
+        if not places.enter_at_once():
+            async with self._patience.limit() as start:
+                start()
+                await places.enter()
+        is_done = False
+        try:
+            rows = await self._connections.fetch(text, arguments, patience=self._patience)
+            is_done = True
+            return rows
+        finally:
+            places.leave(in_order=is_done)

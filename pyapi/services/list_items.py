@@ -1,4 +1,4 @@
-"""The JSON of records in lists. It stays the same as long as the record does, and people look at the same pages again."""
+"""The JSON of records in lists, which stays the same as long as the record does: the same pages are looked at again."""
 
 from collections.abc import Hashable, Sequence
 from datetime import datetime

@@ -61,13 +61,13 @@ class _Parameters:
             values.update(found)
             run.errors += errors
             return
-        for field, name, alias, place in self._scalars:
+        for model, name, alias, place in self._scalars:
             if (value := given.get(alias)) is not None:
-                values[name], errors = field.validate(value, values, loc=place)
-            elif field.field_info.is_required():
+                values[name], errors = model.validate(value, values, loc=place)
+            elif model.field_info.is_required():
                 errors = [get_missing_field_error(place)]
             else:
-                values[name], errors = field.get_default(), []
+                values[name], errors = model.get_default(), []
             run.errors += errors
 
 
