@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
@@ -49,11 +49,13 @@ class RecordRow(NamedTuple):
     """Rows of the tables `pyapi_airflow_*` as JSON: `link`, `dag`, `run`; each null when nothing is known."""
 
 
+_JSON: Final = ("config", "schedule_summary", "seen_in_airflow")
+
+
 def record_of(row: Sequence[Any]) -> RecordRow:
     """A row whose JSON is still the text that PostgreSQL has sent."""
-    return RecordRow(
-        *row[:3], _decoded(row[3]), *row[4:12], _decoded(row[12]), _decoded(row[13])  # type: ignore[arg-type]
-    )
+    row = RecordRow._make(row)
+    return row._replace(**{name: _decoded(getattr(row, name)) for name in _JSON})
 
 
 def _decoded(text: str | None) -> Any:

@@ -22,7 +22,7 @@ from pyapi.db.patience import Patience
 from pyapi.db.places import FairPool, Places
 from pyapi.exceptions import DatabaseUnavailable
 
-_DIALECT = PGDialect_asyncpg()
+_DIALECT = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True, slots=True)

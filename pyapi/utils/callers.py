@@ -164,9 +164,13 @@ async def reader(
 Reader = Annotated[Caller | None, Depends(reader)]
 
 
+async def shown_sign_in(_: Annotated[None, Depends(oauth2_scheme)]) -> None:
+    """For OpenAPI: one of two ways to sign in, where a dependency of both would mean that both are needed."""
+
+
 async def reading_audience(
     request: Request,
-    _: Annotated[str | None, Depends(oauth2_scheme)],
+    _: Annotated[None, Depends(shown_sign_in)],
     __: Annotated[object, Security(personal_token_scheme, scopes=[Scope.DATA_READ.value])],
 ) -> Audience | SessionAudience:
     """Who is reading records, for statements that look at the session of the caller themselves.

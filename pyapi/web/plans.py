@@ -13,13 +13,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import Response
-from fastapi._compat import ModelField, field_annotation_is_scalar
+from fastapi._compat import ModelField, field_annotation_is_scalar, get_missing_field_error
 from fastapi.dependencies.models import Dependant
-from fastapi.dependencies.utils import get_missing_field_error, request_body_to_args, request_params_to_args
+from fastapi.dependencies.utils import request_body_to_args, request_params_to_args
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
-from starlette.routing import get_route_path
+from starlette._utils import get_route_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pyapi.schemas.rendered import Rendered
@@ -43,24 +45,35 @@ class _Run:
 
 
 class _Parameters:
-    """Parameters of one kind: `path`, `query`, or `header`."""
+    """Parameters of one kind: `path`, `query`, or `header`.
+
+    FastAPI looks into the types of each of them for each request. Where they all are single values it is known before
+    what it would find: then they are validated at once.
+    """
 
     def __init__(self, fields: Sequence[ModelField], kind: str) -> None:
         self._fields = fields
+        self._kind = kind
         self._source = {"path": "path_params", "query": "query_params", "header": "headers"}[kind]
-        self._scalars = [(field, field.name, field.alias, (kind, field.alias)) for field in fields]
-        self._are_scalars = kind != "header" and all(
-            field_annotation_is_scalar(field.field_info.annotation) for field in fields
-        )
+        self._scalars = [(each, each.name, each.alias, (kind, each.alias)) for each in fields]
+        self._are_scalars = kind != "header" and all(_is_scalar(each.field_info) for each in fields)
+        self._is_model = kind == "query" and len(fields) == 1 and _is_flat_model(fields[0].field_info.annotation)
 
     def read(self, run: _Run, values: dict[str, Any]) -> None:
         """Validate them; what is not valid goes to `run.errors`."""
         given = getattr(run.request, self._source)
-        if not self._are_scalars:
+        if self._are_scalars:
+            self._read_scalars(given, run, values)
+        elif self._is_model:
+            (model,) = self._fields
+            values[model.name], errors = model.validate(dict(given), {}, loc=(self._kind,))
+            run.errors += errors
+        else:
             found, errors = request_params_to_args(self._fields, given)
             values.update(found)
             run.errors += errors
-            return
+
+    def _read_scalars(self, given: Mapping[str, Any], run: _Run, values: dict[str, Any]) -> None:
         for model, name, alias, place in self._scalars:
             if (value := given.get(alias)) is not None:
                 values[name], errors = model.validate(value, values, loc=place)
@@ -69,6 +82,17 @@ class _Parameters:
             else:
                 values[name], errors = model.get_default(), []
             run.errors += errors
+
+
+def _is_scalar(info: FieldInfo) -> bool:
+    return field_annotation_is_scalar(info.annotation) and not info.validate_default
+
+
+def _is_flat_model(annotation: Any) -> bool:
+    """Whether it is a model of single values under their own names."""
+    if not isinstance(annotation, type) or not issubclass(annotation, BaseModel):
+        return False
+    return all(_is_scalar(info) and info.alias is None for info in annotation.model_fields.values())
 
 
 class _Step:

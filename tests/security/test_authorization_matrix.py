@@ -20,7 +20,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, async_sessionma
 
 from pyapi.db.database import Database
 from tests.fake_airflow import FakeAirflow
-from tests.fixtures.application import PASSWORD, OneConnection, assert_problem, log_in
+from tests.fixtures.application import PASSWORD, assert_problem, log_in
+from tests.fixtures.statements import OneConnection
 
 # --- What is expected -------------------------------------------------------------------------------------------------
 

@@ -6,8 +6,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from pyapi.db.audience import Audience
 from pyapi.db.counts import Total
-from pyapi.db.dao import DataRecordDAO, OrderKey, RecordFilter
+from pyapi.db.record_lists import OrderKey, RecordFilter
 from pyapi.enums import RecordStatus, Visibility
+from tests.fixtures.statements import reads_of
 
 # Every visibility, with every kind of owner, once shared with the user 1 and once not.
 RECORDS = """
@@ -26,7 +27,7 @@ async def shown_and_total(engine: AsyncEngine, audience: Audience, wanted: Recor
     async with AsyncSession(engine) as session:
         for statement in RECORDS.split(";")[:-1]:
             await session.execute(text(statement))
-        records = DataRecordDAO(session, audience)
+        records = await reads_of(session, audience)
         shown = await records.page(wanted, order=[OrderKey("id", False)], skip=0, limit=100)
         return len(shown), await records.count(wanted)
 

@@ -10,9 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 from pyapi.db.audience import Audience
 from pyapi.db.counts import MOST_COUNTED, Total
-from pyapi.db.dao import DataRecordDAO, RecordFilter
+from pyapi.db.record_lists import RecordFilter
 from pyapi.enums import RecordStatus
 from tests.conftest import NewDatabase
+from tests.fixtures.statements import reads_of
 from tests.integration.db.conftest import NewEngine
 
 USERS = """
@@ -208,4 +209,4 @@ async def test_a_total_that_is_not_exact_says_so(engine: AsyncEngine, wanted: Re
     async with AsyncSession(engine) as session:
         await session.execute(text(fill))
         await session.execute(text("INSERT INTO pyapi_data_records (name, status) VALUES ('y', 'inactive')"))
-        assert await DataRecordDAO(session, Audience(None)).count(wanted) == total
+        assert await (await reads_of(session, Audience(None))).count(wanted) == total

@@ -1,16 +1,18 @@
 """A page behind a cursor costs what the first page costs: an index of its order is entered at that place."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from pyapi.db.audience import Audience
-from pyapi.db.dao import DataRecordDAO, OrderKey, RecordFilter
+from pyapi.db.record_lists import OrderKey, RecordFilter, after_parameters, page_of
 from pyapi.enums import RecordStatus
+from tests.fixtures.statements import statements_of
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -27,19 +29,14 @@ async def plan_of_page(
     without: Sequence[str] = READING_ALL,
 ) -> str:
     """How PostgreSQL would find the page in a table so large that it avoids to read or to sort all of it."""
-    asked: list[tuple[str, Any]] = []
-
-    def remember(_: object, __: object, statement: str, parameters: Any, *___: object) -> None:
-        asked.append((statement, parameters))
-
+    audience, is_behind = Audience(1), after is not None
+    page = page_of(audience.alike, wanted.names, tuple(order), is_behind=is_behind, with_airflow=True)
+    asked = audience.parameters | wanted.parameters | after_parameters(after or ())
     async with AsyncSession(engine) as session:
         for method in without:
             await session.execute(text(f"SET LOCAL enable_{method} = off"))
-        event.listen(engine.sync_engine, "before_cursor_execute", remember)
-        await DataRecordDAO(session, Audience(1)).page(wanted, order=order, skip=0, limit=11, after=after)
-        event.remove(engine.sync_engine, "before_cursor_execute", remember)
-        ((statement, parameters),) = asked
-        plan = await (await session.connection()).exec_driver_sql(f"EXPLAIN {statement}", parameters)
+        statements = await statements_of(session)
+        plan = await statements.rows(replace(page, text=f"EXPLAIN {page.text}"), skip=0, limit=11, **asked)
         return "\n".join(line for (line,) in plan)
 
 

@@ -7,8 +7,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pyapi.db import engine as engine_module
-from pyapi.db.dependencies import Patience, transaction
-from pyapi.db.engine import Database, create_engine
+from pyapi.db.database import Database
+from pyapi.db.dependencies import transaction
+from pyapi.db.engine import create_engine
+from pyapi.db.patience import Patience
 
 
 @pytest.fixture

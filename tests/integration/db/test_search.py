@@ -9,7 +9,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from pyapi.db.audience import Audience
-from pyapi.db.dao import DataRecordDAO, OrderKey, RecordFilter
+from pyapi.db.dao import record_of
+from pyapi.db.record_lists import OrderKey, RecordFilter
+from tests.fixtures.statements import reads_of
 from tests.integration.db.test_pages import plan_of_page
 
 BY_ID = [OrderKey("id", False)]
@@ -45,8 +47,9 @@ async def write(session: AsyncSession, rows: Sequence[tuple[str, str | None]]) -
 
 
 async def names(session: AsyncSession, q: str) -> list[str]:
-    found = await DataRecordDAO(session, Audience(None)).page(RecordFilter(q=q), order=BY_ID, skip=0, limit=1000)
-    return [row.name for row in found]
+    records = await reads_of(session, Audience(None))
+    found = await records.page(RecordFilter(q=q), order=BY_ID, skip=0, limit=1000)
+    return [record_of(row).name for row in found]
 
 
 async def by_reading_all(session: AsyncSession, q: str) -> list[str]:
