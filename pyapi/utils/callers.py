@@ -39,7 +39,7 @@ class _ShownBearer(HTTPBearer):
         """Find nothing out."""
 
 
-oauth2_scheme = _ShownPasswordFlow(tokenUrl=LOGIN_URL, auto_error=False)
+oauth2_scheme = _ShownPasswordFlow(tokenUrl=LOGIN_URL, scheme_name="OAuth2PasswordBearer", auto_error=False)
 personal_token_scheme = _ShownBearer(
     scheme_name="PersonalAccessToken",
     bearerFormat="pyapi_pat_...",
@@ -164,13 +164,9 @@ async def reader(
 Reader = Annotated[Caller | None, Depends(reader)]
 
 
-async def shown_sign_in(_: Annotated[None, Depends(oauth2_scheme)]) -> None:
-    """For OpenAPI: one of two ways to sign in, where a dependency of both would mean that both are needed."""
-
-
 async def reading_audience(
     request: Request,
-    _: Annotated[None, Depends(shown_sign_in)],
+    _: Annotated[None, Depends(oauth2_scheme)],
     __: Annotated[object, Security(personal_token_scheme, scopes=[Scope.DATA_READ.value])],
 ) -> Audience | SessionAudience:
     """Who is reading records, for statements that look at the session of the caller themselves.
