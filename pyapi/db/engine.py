@@ -159,7 +159,7 @@ async def _close(connection: Any) -> None:
 
 def write_json(value: object) -> str:
     """PostgreSQL has no NaN in JSON and the schemas refuse it; should one come by, fail here rather than there."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return _JSON_TO_STORE.encode(value)
 
 
 def read_stored_json(text: str) -> Any:
@@ -183,7 +183,8 @@ def _bounded(digits: str) -> int | None:
     return int(digits) if len(digits) <= MAX_DIGITS else None
 
 
-# `json.loads` would make a new one for each value; a page has three hundred.
+# `json.dumps` and `json.loads` would make a new one for each value; a page has three hundred.
+_JSON_TO_STORE: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 _STORED_JSON: Final = json.JSONDecoder(parse_float=_finite, parse_int=_bounded)
 
 

@@ -19,6 +19,9 @@ MOST_OF_ALL_CHANGES: Final = 16_384
 _MOST_OF_A_NAME: Final = 200
 _MOST_OF_AN_AGENT: Final = 255
 
+# `json.dumps` would make a new encoder for each value.
+_encode: Final = json.JSONEncoder(ensure_ascii=False).encode
+
 log = structlog.get_logger(__name__)
 
 
@@ -160,7 +163,7 @@ def bounded(changes: Iterable[Change]) -> tuple[list[dict[str, Any]], bool]:
         pointer, before, after = _shortened(change.pointer), _short(change.before), _short(change.after)
         entry = {"pointer": pointer, "before": before, "after": after}
         is_cut = is_cut or (pointer, before, after) != (change.pointer, change.before, change.after)
-        room -= len(json.dumps(entry, ensure_ascii=False))
+        room -= len(_encode(entry))
         if room < 0:
             return told, True
         told.append(entry)
@@ -178,7 +181,9 @@ def _comparable(changes: Iterable[Change]) -> Iterator[Change | None]:
 def _short(value: Any) -> Any:
     if isinstance(value, str):
         return _shortened(value)
-    return CUT if len(json.dumps(value, ensure_ascii=False)) > MOST_OF_A_VALUE else value
+    if value is None or isinstance(value, bool):
+        return value
+    return CUT if len(_encode(value)) > MOST_OF_A_VALUE else value
 
 
 def _shortened(value: str) -> str:

@@ -75,7 +75,9 @@ def derive(status: str, config: object, *, since: datetime, now: datetime) -> tu
     """The next run of a record, and its summary: the columns that follow from the others."""
     try:
         found = outlook_of(status, config, since)
-        return found.next_run(after=now), summary_of(found)
+        shared = _shared_runs(found, now)
+        next_run = (shared[0].utc if shared else None) if shared is not None else found.next_run(after=now)
+        return next_run, summary_of(found)
     except Exception:
         # As above: what cannot be computed for one row must not stop the list, or the keeper, for all.
         log.exception("schedules.unreadable")
@@ -99,10 +101,16 @@ def schedule_fields(row: RecordRow, *, now: datetime, language: Language) -> dic
 def next_run_times(row: RecordRow, *, now: datetime) -> list[RunTime]:
     """The next five runs of a record."""
     found = outlook_of(row.status, row.config, row.scheduled_since)
+    shared = _shared_runs(found, now)
+    return run_times(found.rule, found.next_runs(after=now, count=_SHOWN_RUNS)) if shared is None else shared
+
+
+def _shared_runs(found: Outlook, now: datetime) -> list[RunTime] | None:
+    """The next five runs, where they depend on nothing but a cron expression and a zone."""
     rule = found.rule
     if found.is_active and rule is not None and rule.cron is not None and _runs_on(rule, now):
         return _upcoming(rule.cron, rule.timezone)(now)
-    return run_times(rule, found.next_runs(after=now, count=_SHOWN_RUNS))
+    return None
 
 
 def _runs_on(rule: Rule, now: datetime) -> bool:

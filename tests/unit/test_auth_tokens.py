@@ -346,7 +346,7 @@ def test_library_is_told_the_one_algorithm_and_who_it_is_for(monkeypatch: pytest
         return decode(token, key, **kwargs)
 
     monkeypatch.setattr(jwt, "decode", spy)
-    SIGNER.verify(VALID, now=NOW)
+    TokenSigner(KEY).verify(VALID, now=NOW)
     assert (told["algorithms"], told["audience"], told["issuer"]) == (["HS256"], "pyapi-api", "pyapi")
 
 
@@ -356,7 +356,7 @@ def test_recursion_error_of_the_library_stays_inside(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(jwt, "decode", deep)
     with pytest.raises(InvalidToken) as caught:
-        SIGNER.verify(VALID, now=NOW)
+        TokenSigner(KEY).verify(VALID, now=NOW)
     assert caught.type is InvalidToken
 
 
