@@ -77,8 +77,8 @@ def more_workers(place: Place, folder: Path, rows: int) -> str:
         for workers, each in zip(WORKERS, (one, two), strict=True)
     ]
     return (
-        f"Workers, read one, 16 connections, {cores} cores for everything. Two workers answer {times:.2f} times as much as"
-        f" one; {times * cores / (cores - generator):.2f} times when they are given back what the generator takes,"
+        f"Workers, read one, 16 connections, {cores} cores for everything. Two workers answer {times:.2f} times as much"
+        f" as one; {times * cores / (cores - generator):.2f} times when they are given back what the generator takes,"
         f" {times * cores / (cores - generator - postgres):.2f} times when PostgreSQL runs elsewhere, too.\n\n"
         + table(
             (
