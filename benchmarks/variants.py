@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,9 +44,11 @@ def peer(name: str, place: Place, folder: Path) -> Iterator[Variant]:
 
 
 @contextlib.contextmanager
-def pyapi(place: Place, folder: Path, *, name: str = PYAPI, workers: int = 1) -> Iterator[Variant]:
+def pyapi(
+    place: Place, folder: Path, *, name: str = PYAPI, workers: int = 1, settings: Mapping[str, str] | None = None
+) -> Iterator[Variant]:
     """Start `python -m pyapi` as it is delivered, its log in a file; ends it afterwards."""
     (own := folder / name).mkdir()
-    settings = {"SECRET_KEY": KEY, "PYAPI_WORKERS_COUNT": str(workers)}
-    with service_on(place.postgres, own, settings) as service:
+    basics = {"SECRET_KEY": KEY, "PYAPI_WORKERS_COUNT": str(workers)}
+    with service_on(place.postgres, own, basics | dict(settings or {})) as service:
         yield Variant(name, service.url, service.pid, place)

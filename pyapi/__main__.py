@@ -1,5 +1,10 @@
 """`python -m pyapi`: start the server, and with it the database when none is configured."""
 
+import gc
+
+if __name__ == "__main__":
+    gc.disable()  # while all is imported: to look through it, again and again, would be a tenth of a start
+
 import asyncio
 import errno
 import socket
@@ -34,6 +39,8 @@ def start(settings: Settings) -> None:
         asyncio.run(prepare_schema(url, migrate=settings.migrate_on_start))
         settings.signing_key()  # made here once, not by the workers at one instant
         print(_banner(settings, url, server), flush=True)  # noqa: T201
+        gc.freeze()  # what is here now stays, and the workers share it as long as nobody writes to it
+        gc.enable()
         _serve(settings)
     finally:
         if server is not None:

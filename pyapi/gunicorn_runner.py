@@ -1,5 +1,6 @@
 """The production server: a gunicorn arbiter in this process, uvicorn in its workers."""
 
+import gc
 import os
 import shutil
 import signal
@@ -73,8 +74,16 @@ class Server(BaseApplication):
             self.cfg.set(name, value)
 
     def load(self) -> Any:
-        """Make the application of one worker."""
-        return self._load()
+        """Make the application of one worker.
+
+        What it is made of stays as long as the worker does. The collector of cycles, which would look through all of it
+        again and again, waits until it is made and then leaves it alone.
+        """
+        gc.disable()
+        application = self._load()
+        gc.freeze()
+        gc.enable()
+        return application
 
 
 def serve(

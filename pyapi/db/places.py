@@ -119,6 +119,8 @@ class FairPool(AsyncAdaptedQueuePool):
     against a fixed limit.
     """
 
+    _sqla_logger_namespace = "sqlalchemy.pool.FairPool"  # where its events have the level of SQLAlchemy's
+
     def __init__(self, creator: Any, pool_size: int, **options: Any) -> None:
         super().__init__(creator, pool_size, **options)
         self._places = Places(pool_size)

@@ -2,6 +2,9 @@
 
 import asyncio
 import contextlib
+import os
+import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -13,11 +16,24 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class WorkerThreads:
-    """Runs functions in `threads` threads; at most `queue` more may wait."""
+def _step_back(niceness: int) -> None:
+    """Let the other threads of this machine go first; only Linux knows priorities of single threads."""
+    if niceness and sys.platform == "linux":
+        with contextlib.suppress(OSError):  # forbidden: then it is only slower
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + niceness)
 
-    def __init__(self, name: str, *, threads: int, queue: int) -> None:
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name)
+
+class WorkerThreads:
+    """Runs functions in `threads` threads; at most `queue` more may wait.
+
+    `niceness` is for work that frees the GIL. Whoever holds it while others have the processor would make the event
+    loop wait for both.
+    """
+
+    def __init__(self, name: str, *, threads: int, queue: int, niceness: int = 0) -> None:
+        self._threads = ThreadPoolExecutor(
+            threads, thread_name_prefix=name, initializer=_step_back, initargs=(niceness,)
+        )
         self._room = threads + queue
 
     def require_room(self) -> None:

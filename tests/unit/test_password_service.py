@@ -1,6 +1,7 @@
 """The bounded queue in front of the hasher: what waits, what is refused, and what goes on meanwhile."""
 
 import asyncio
+import os
 import threading
 from collections.abc import AsyncIterator
 
@@ -57,6 +58,18 @@ async def fill(service: PasswordService) -> list[asyncio.Task[bool]]:
     tasks = [asyncio.create_task(service.verify(PASSWORD, None)) for _ in range(3)]
     await asyncio.sleep(0)
     return tasks
+
+
+async def test_hashing_leaves_the_processor_to_others() -> None:
+    class Asked(PasswordHasher):
+        __slots__ = ()
+
+        def hash(self, password: str) -> str:
+            return str(os.getpriority(os.PRIO_PROCESS, 0))
+
+    service = PasswordService(Asked(rounds=4), threads=1)
+    assert int(await service.hash(PASSWORD)) > os.getpriority(os.PRIO_PROCESS, 0)
+    service.close()
 
 
 async def test_hash_and_verify_are_the_hasher_s() -> None:

@@ -1,6 +1,8 @@
 """Work that would stop the event loop; how its queue refuses is shown by the tests of PasswordService."""
 
 import asyncio
+import os
+import sys
 import threading
 
 import pytest
@@ -9,6 +11,11 @@ from pyapi.exceptions import Busy
 from pyapi.services.worker_threads import WorkerThreads
 
 LONG_SECONDS = 20
+
+
+def own_priority() -> int:
+    """Of the thread that asks."""
+    return os.getpriority(os.PRIO_PROCESS, 0)
 
 
 async def test_it_answers_what_the_work_does() -> None:
@@ -20,6 +27,15 @@ async def test_it_answers_what_the_work_does() -> None:
 async def test_the_threads_have_the_name() -> None:
     threads = WorkerThreads("calendar", threads=1, queue=0)
     assert (await threads.run(threading.current_thread)).name == "calendar_0"
+    threads.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="priorities of threads")
+@pytest.mark.parametrize("niceness", [0, 3])
+async def test_only_the_threads_step_back(niceness: int) -> None:
+    threads = WorkerThreads("test", threads=1, queue=0, niceness=niceness)
+    before = own_priority()
+    assert (await threads.run(own_priority), own_priority()) == (before + niceness, before)
     threads.close()
 
 

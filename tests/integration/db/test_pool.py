@@ -48,3 +48,12 @@ async def test_a_connection_is_replaced_when_it_is_gone(
     may_close.set()
     await asking
     await one_connection.dispose()
+
+
+async def test_nothing_is_said_about_a_pool_that_is_closed(
+    one_connection: AsyncEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        await ask(one_connection)
+        await one_connection.dispose()
+    assert caplog.messages == []
