@@ -27,7 +27,7 @@ _FILL = """
 INSERT INTO pyapi_data_records
     (name, description, config, status, owner_id, revision, created_at, updated_at, scheduled_since, next_run_at,
      schedule_summary)
-SELECT '資料同步任務 ' || n, '每日銷售資料同步處理 ' || n, t.config, t.status, 1, 1, t.since + n * interval '1 second',
+SELECT '資料同步任務 ' || n, '每日銷售資料同步處理 ' || n, jsonb_set(t.config, '{target}', to_jsonb('s3://data-lake/銷售/' || n || '/')), t.status, 1, 1, t.since + n * interval '1 second',
        t.since + n * interval '1 second', t.since, t.next_run_at, t.summary
 FROM generate_series($1::integer, $2::integer) n
 JOIN template t ON t.place = n % $3
@@ -57,15 +57,15 @@ class Place:
         return await asyncpg.connect(self.dsn)
 
 
-def config_of(place: int) -> dict[str, Any]:
-    """A config like the one of the seed's README.
+def config_of(place: int, number: int | None = None) -> dict[str, Any]:
+    """A config like the one of the seed's README, with a target of the record `number` alone.
 
     Its rule runs once a day at most, so that moving next runs on costs next to nothing meanwhile.
     """
     days = ("*", "1-5", "0", "*")[place % 4]
     return {
         "source": f"postgresql://etl@warehouse:5432/銷售_{place % 97}",
-        "target": f"s3://data-lake/銷售/{place}/",
+        "target": f"s3://data-lake/銷售/{place if number is None else number}/",
         "schedule": f"{place * 7 % 60} {place * 5 % 24} * * {days}",
         "batch_size": 1000,
         "retry_count": 3,

@@ -59,14 +59,14 @@ def _list_100(_: random.Random, __: int, token: str) -> bytes:
 def new_record(draw: random.Random) -> dict[str, Any]:
     """The body of a create."""
     number = draw.randrange(10**9)
-    config = config_of(number % TEMPLATES)
+    config = config_of(number % TEMPLATES, number)
     return {"name": f"新任務 {number}", "description": "每日資料同步處理", "config": config, "status": "active"}
 
 
 def changes(draw: random.Random) -> dict[str, Any]:
     """The body of an update: another text and another config."""
     number = draw.randrange(10**9)
-    return {"description": f"更新後的描述 {number}", "config": config_of(number % TEMPLATES)}
+    return {"description": f"更新後的描述 {number}", "config": config_of(number % TEMPLATES, number)}
 
 
 def _create(draw: random.Random, _: int, token: str) -> bytes:
@@ -110,7 +110,7 @@ def check(client: httpx.Client, *, rows: int, refresh_tokens: Sequence[str]) -> 
     read = _json(client.get(f"/api/data/{wanted}"), 200)
     assert read["id"] == wanted, read
     assert (read["name"], read["status"]) == (f"資料同步任務 {wanted}", _status(wanted)), read
-    assert read["config"] == config_of(wanted % TEMPLATES), read
+    assert read["config"] == config_of(wanted % TEMPLATES, wanted), read
     for path, length, total in (
         ("/api/data/?limit=10", 10, rows),
         ("/api/data/?limit=100&status=active", 100, sum(_status(n) == "active" for n in range(1, rows + 1))),
