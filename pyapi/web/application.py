@@ -10,9 +10,9 @@ from fastapi.routing import APIRoute
 from pyapi.exceptions import ConfigurationError
 from pyapi.log import configure_logging, warn_of_settings
 from pyapi.settings import Settings
-from pyapi.web.api import data, docs
+from pyapi.web.api import docs
 from pyapi.web.api.monitoring import metrics_router
-from pyapi.web.api.router import router
+from pyapi.web.api.router import ROUTERS, router
 from pyapi.web.denials import install_denial_record
 from pyapi.web.hosts import HeadGuard
 from pyapi.web.lifespan import lifespan
@@ -68,7 +68,7 @@ def get_app(settings: Settings | None = None) -> FastAPI:
 
 def _install_plans(app: FastAPI) -> None:
     """Before the routers, and within what turns failures into answers."""
-    routes = [route for route in data.router.routes if isinstance(route, APIRoute)]
+    routes = [route for each in ROUTERS for route in each.routes if isinstance(route, APIRoute)]
     app.router.middleware_stack = PlannedRoutes(app.router.middleware_stack, routes, prefix=API_PREFIX)
 
 

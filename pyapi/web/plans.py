@@ -7,6 +7,7 @@ parameters and dependencies that this service has; for anything else there is no
 
 import inspect
 import json
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -25,11 +26,19 @@ from starlette._utils import get_route_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pyapi.schemas.rendered import Rendered
-from pyapi.web.requests import JSON, StrictRequest, known_parameters, refuse_unknown, require_json
+from pyapi.web.requests import JSON, StrictRequest, StrictRoute, known_parameters, refuse_unknown, require_json
 
 
 class Unplannable(Exception):
     """The route has something of which plans know nothing."""
+
+
+def _collector() -> Response:
+    """What dependencies and the endpoint say of the answer: headers, and a status other than that of the route."""
+    response = Response()
+    del response.headers["content-length"]
+    response.status_code = None  # type: ignore[assignment]
+    return response
 
 
 @dataclass(slots=True)
@@ -186,7 +195,8 @@ class Plan:
     def __init__(self, route: APIRoute) -> None:
         """Raises Unplannable."""
         self.route = route
-        if route.response_model_include or route.response_model_exclude or len(route.dependant.body_params) > 1:
+        is_plain = isinstance(route, StrictRoute) and len(route.dependant.body_params) <= 1
+        if not is_plain or route.response_model_include or route.response_model_exclude:
             raise Unplannable(route.name)
         self._endpoint = _Step(route.dependant)
         self._known = known_parameters(route)
@@ -198,9 +208,9 @@ class Plan:
         request = StrictRequest(scope, receive)
         if self._opens:
             async with AsyncExitStack() as stack:
-                answer = await self._answer(_Run(request, Response(), stack))
+                answer = await self._answer(_Run(request, _collector(), stack))
         else:
-            answer = await self._answer(_Run(request, Response(), None))
+            answer = await self._answer(_Run(request, _collector(), None))
         await answer(scope, receive, send)
 
     async def _answer(self, run: _Run) -> ASGIApp:
@@ -215,11 +225,11 @@ class Plan:
 
     def _render(self, answer: Any, collected: Response) -> ASGIApp:
         """As JSON, by the type that the route promises."""
-        headers = [header for header in collected.raw_headers if header[0] != b"content-length"]
+        headers = collected.raw_headers
         if isinstance(answer, Response):
             answer.raw_headers += headers
             return answer
-        field, status = self.route.response_field, self.route.status_code or 200
+        field, status = self.route.response_field, collected.status_code or self.route.status_code or 200
         if field is None:
             return _Answer(status, headers, b"")
         body = answer.body if isinstance(answer, Rendered) else field.serialize_json(answer)
@@ -263,25 +273,38 @@ class PlannedRoutes:
     """Stands before a router and answers what has a plan; the router answers the rest, what is not found included."""
 
     def __init__(self, app: ASGIApp, routes: Sequence[APIRoute], *, prefix: str) -> None:
+        """`routes` in the order in which the router tries them; their paths begin after `prefix`."""
         self._app = app
         self._prefix = prefix
-        self._plans: dict[str, list[Plan]] = {}
+        self._plans: dict[str, list[tuple[re.Pattern[str], Plan | None]]] = {}
         for route in routes:
-            plan = Plan(route)
+            plan = plan_of(route)
             for method in route.methods or ():
-                self._plans.setdefault(method, []).append(plan)
+                self._plans.setdefault(method, []).append((route.path_regex, plan))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
-        if scope["type"] == "http":
-            path = get_route_path(scope)
-            if path.startswith(self._prefix):
-                path = path[len(self._prefix) :]
-                for plan in self._plans.get(scope["method"], ()):
-                    if found := plan.route.path_regex.match(path):
-                        scope["route"] = plan.route
-                        scope["endpoint"] = plan.route.endpoint
-                        scope["path_params"] = found.groupdict()
-                        await plan(scope, receive, send)
-                        return
-        await self._app(scope, receive, send)
+        plan = self._find(scope) if scope["type"] == "http" else None
+        await (plan or self._app)(scope, receive, send)
+
+    def _find(self, scope: Scope) -> Plan | None:
+        """The plan of a request; the scope is told what Starlette tells it of a route."""
+        path = get_route_path(scope)
+        if not path.startswith(self._prefix):
+            return None
+        path = path[len(self._prefix) :]
+        for pattern, plan in self._plans.get(scope["method"], ()):
+            if found := pattern.match(path):
+                if plan is not None:
+                    scope["route"], scope["endpoint"] = plan.route, plan.route.endpoint
+                    scope["path_params"] = found.groupdict()
+                return plan
+        return None
+
+
+def plan_of(route: APIRoute) -> Plan | None:
+    """The plan of a route; None for one that FastAPI has to answer."""
+    try:
+        return Plan(route)
+    except Unplannable:
+        return None
