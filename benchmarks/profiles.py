@@ -40,7 +40,7 @@ _STEPS = {
     "answer: validation and JSON": r"^(serialize_response|jsonable_encoder|serialize|render|dump_json)\b",
     "body and parameters": r"^(request_body_to_args|request_params_to_args|_get_value|body|json|parse_json)\b",
     "dependencies of FastAPI": r"^solve_dependencies\b",
-    "log line": r"^_record \(|^info \(",
+    "log line": r"^log_request \(|^info \(",
     "numbers for Prometheus": r"^count_request \(",
     "service": r"^\w+ \(.*pyapi/services/",
     "SQLAlchemy and asyncpg": r"site-packages/(sqlalchemy|asyncpg)/",

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable
 from typing import Any, Final
 
+import structlog
 from uvicorn import Server
 
 _PAUSE_SECONDS: Final = 0.001
@@ -16,6 +17,8 @@ _FULL_SECONDS: Final = 0.5
 
 _NOT_HERE: Final = frozenset({errno.EAGAIN, errno.EINTR, errno.ECONNABORTED})
 """Another worker was faster, or the client has left."""
+
+log = structlog.get_logger(__name__)
 
 
 class FairListener:
@@ -43,6 +46,7 @@ class FairListener:
             connection, _ = self._socket.accept()
         except OSError as error:
             if error.errno not in _NOT_HERE:
+                log.warning("connections.waiting", reason=errno.errorcode.get(error.errno or 0))
                 self._listen_again(_FULL_SECONDS)
             return
         self._listen_again(_PAUSE_SECONDS)
@@ -51,7 +55,12 @@ class FairListener:
             self._loop.connect_accepted_socket(self._make_protocol, connection, ssl=self._ssl)
         )
         self._opening.add(opening)
-        opening.add_done_callback(self._opening.discard)
+        opening.add_done_callback(self._opened)
+
+    def _opened(self, opening: asyncio.Task[Any]) -> None:
+        self._opening.discard(opening)
+        if not opening.cancelled() and (error := opening.exception()):
+            log.info("connection.lost", reason=type(error).__name__)  # the client was gone before anybody looked
 
     def _listen_again(self, seconds: float) -> None:
         self._loop.remove_reader(self._socket.fileno())

