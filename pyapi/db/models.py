@@ -106,7 +106,14 @@ class RecordPieces(Base):
     """What finds the records whose name or description has some words in it; kept by triggers."""
 
     __tablename__ = "pyapi_record_pieces"
-    __table_args__ = (Index("ix_pyapi_record_pieces_pieces", "pieces", postgresql_using="gin"),)
+    __table_args__ = (
+        Index(
+            "ix_pyapi_record_pieces_pieces",
+            "pieces",
+            postgresql_using="gin",
+            postgresql_with={"gin_pending_list_limit": 512},
+        ),
+    )
 
     record_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     pieces: Mapped[Any] = mapped_column(TSVECTOR, doc="Runs of three characters, see `pyapi_pieces` in the migrations.")
