@@ -100,3 +100,12 @@ async def test_common_pieces_are_not_looked_for_where_rare_ones_are(committing: 
 async def test_an_index_finds_words_of_every_length(committing: AsyncEngine, q: str) -> None:
     plan = await plan_of_page(committing, RecordFilter(q=q), BY_ID, None, without=("seqscan", "indexscan"))
     assert "Bitmap Index Scan on ix_pyapi_record_pieces_pieces" in plan
+
+
+async def test_words_are_planned_for_each_time(committing: AsyncEngine) -> None:
+    """Common ones need another way than rare ones; a plan for any words would be the way of rare ones for all."""
+    plans = "SELECT sum(generic_plans), sum(custom_plans) > 10 FROM pg_prepared_statements WHERE statement LIKE :asking"
+    async with AsyncSession(committing) as session:
+        for _ in range(12):
+            await names(session, "銷售資料同步")
+        assert (await session.execute(text(plans), {"asking": "%pyapi_search_query(%"})).one() == (0, True)
