@@ -106,6 +106,7 @@ async def test_words_are_planned_for_each_time(committing: AsyncEngine) -> None:
     """Common ones need another way than rare ones; a plan for any words would be the way of rare ones for all."""
     plans = "SELECT sum(generic_plans), sum(custom_plans) > 10 FROM pg_prepared_statements WHERE statement LIKE :asking"
     async with AsyncSession(committing) as session:
+        await write(session, [("每日銷售資料同步", None)])
         for _ in range(12):
             await names(session, "銷售資料同步")
         assert (await session.execute(text(plans), {"asking": "%pyapi_search_query(%"})).one() == (0, True)
