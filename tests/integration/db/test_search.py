@@ -10,6 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from pyapi.db.audience import Audience
 from pyapi.db.dao import DataRecordDAO, OrderKey, RecordFilter
+from tests.conftest import NewDatabase
+from tests.integration.db.conftest import NewEngine
 from tests.integration.db.test_pages import plan_of_page
 
 BY_ID = [OrderKey("id", False)]
@@ -102,10 +104,10 @@ async def test_an_index_finds_words_of_every_length(committing: AsyncEngine, q: 
     assert "Bitmap Index Scan on ix_pyapi_record_pieces_pieces" in plan
 
 
-async def test_words_are_planned_for_each_time(committing: AsyncEngine) -> None:
+async def test_words_are_planned_for_each_time(new_database: NewDatabase, engines: NewEngine) -> None:
     """Common ones need another way than rare ones; a plan for any words would be the way of rare ones for all."""
     plans = "SELECT sum(generic_plans), sum(custom_plans) > 10 FROM pg_prepared_statements WHERE statement LIKE :asking"
-    async with AsyncSession(committing) as session:
+    async with AsyncSession(engines(await new_database())) as session:
         await write(session, [("每日銷售資料同步", None)])
         for _ in range(12):
             await names(session, "銷售資料同步")
