@@ -51,7 +51,7 @@ class DataRecord(Base):
         Index("ix_pyapi_data_records_created_at_id", "created_at", "id"),
         Index("ix_pyapi_data_records_updated_at_id", "updated_at", "id"),
         Index("ix_pyapi_data_records_name_id", "name", "id"),
-        # All that `Audience` asks of a record.
+        # Lists of one visibility, of which there may be few records.
         Index("ix_pyapi_data_records_visibility_owner_id_id", "visibility", "owner_id", "id"),
         Index("ix_pyapi_data_records_unread", "id", postgresql_where=text("schedule_summary IS NULL")),
     )
