@@ -51,7 +51,7 @@ class DataRecord(Base):
         Index("ix_pyapi_data_records_created_at_id", "created_at", "id"),
         Index("ix_pyapi_data_records_updated_at_id", "updated_at", "id"),
         Index("ix_pyapi_data_records_name_id", "name", "id"),
-        # All that `Audience` asks of a record.
+        # Lists of one visibility, of which there may be few records.
         Index("ix_pyapi_data_records_visibility_owner_id_id", "visibility", "owner_id", "id"),
         Index("ix_pyapi_data_records_unread", "id", postgresql_where=text("schedule_summary IS NULL")),
     )
@@ -106,7 +106,14 @@ class RecordPieces(Base):
     """What finds the records whose name or description has some words in it; kept by triggers."""
 
     __tablename__ = "pyapi_record_pieces"
-    __table_args__ = (Index("ix_pyapi_record_pieces_pieces", "pieces", postgresql_using="gin"),)
+    __table_args__ = (
+        Index(
+            "ix_pyapi_record_pieces_pieces",
+            "pieces",
+            postgresql_using="gin",
+            postgresql_with={"gin_pending_list_limit": 512},
+        ),
+    )
 
     record_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     pieces: Mapped[Any] = mapped_column(TSVECTOR, doc="Runs of three characters, see `pyapi_pieces` in the migrations.")

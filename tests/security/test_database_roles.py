@@ -203,6 +203,23 @@ async def test_a_writer_writes_records_with_their_revisions(shared: Shared) -> N
     assert kept == [(1, f"role:{shared.roles['writer']}")]
 
 
+async def test_what_a_writer_writes_is_counted_and_found(shared: Shared) -> None:
+    """By triggers with the rights of the service: a writer reads neither table."""
+    look = (
+        "SELECT (SELECT coalesce(sum(records), 0) FROM pyapi_record_counts WHERE owner_id IS NULL), count(*)"
+        " FROM pyapi_record_pieces"
+    )
+    [(counted, found)] = await shared.as_("service", look)
+    await shared.as_("writer", "INSERT INTO pyapi_data_records (name) VALUES ('one'), ('two') RETURNING id")
+    assert await shared.as_("service", look) == [(counted + 2, found + 2)]
+
+
+async def test_a_writer_does_not_count_anew(shared: Shared) -> None:
+    """It locks the records for as long as it takes to read them all."""
+    with pytest.raises(asyncpg.InsufficientPrivilegeError, match="function pyapi_rebuild_lists"):
+        await shared.as_("writer", "SELECT pyapi_rebuild_lists()")
+
+
 async def test_a_writer_cannot_say_that_somebody_else_was_it(shared: Shared) -> None:
     forge = "SET pyapi.actor_id = '1'; SET pyapi.actor_name = 'somebody else'"
     insert = "INSERT INTO pyapi_data_records (name) VALUES ('forged') RETURNING id"

@@ -93,7 +93,26 @@ async def test_a_page_says_which_one_it_is(client: httpx.AsyncClient) -> None:
 @pytest.mark.usefixtures("filled")
 @pytest.mark.parametrize(("include_total", "total"), [("true", ROWS), ("false", None), ("0", None), ("1", ROWS)])
 async def test_the_total_can_be_left_out(client: httpx.AsyncClient, include_total: str, total: int | None) -> None:
-    assert (await get(client, include_total=include_total))["total"] == total
+    page = await get(client, include_total=include_total)
+    assert (page["total"], page["total_is_exact"]) == (total, None if total is None else True)
+
+
+MANY = "INSERT INTO pyapi_data_records (name) SELECT 'many' FROM generate_series(1, 1001)"
+
+
+@pytest.mark.parametrize(
+    ("query", "total", "is_exact"),
+    [({}, 1001, True), ({"status": "active"}, 1001, True), ({"q": "many"}, 1000, False), ({"q": "x"}, 0, True)],
+)
+async def test_a_total_says_whether_it_is_exact(
+    client: httpx.AsyncClient, connection: AsyncConnection, query: dict[str, str], total: int, is_exact: bool
+) -> None:
+    """And only then there is a last page to go to."""
+    await connection.execute(text(MANY))
+    answer = await client.get("/api/data/", params=query)
+    page = answer.json()
+    assert (page["total"], page["total_is_exact"]) == (total, is_exact)
+    assert ('rel="last"' in answer.headers["link"]) == is_exact
 
 
 @pytest.mark.parametrize(

@@ -103,3 +103,20 @@ async def test_common_pieces_are_not_looked_for_where_rare_ones_are(committing: 
 async def test_an_index_finds_words_of_every_length(committing: AsyncEngine, q: str) -> None:
     plan = await plan_of_page(committing, RecordFilter(q=q), BY_ID, None, without=("seqscan", "indexscan"))
     assert "Bitmap Index Scan on ix_pyapi_record_pieces_pieces" in plan
+
+
+SEARCH = "SELECT record_id FROM pyapi_record_pieces WHERE pieces @@ pyapi_search_query($1)"
+
+
+async def test_words_are_planned_for_each_time(committing: AsyncEngine) -> None:
+    """Common ones need another way than rare ones, and PostgreSQL takes a plan for any words when it costs less."""
+    costs = {}
+    async with committing.begin() as connection:
+        await connection.execute(text(COMMON))
+        await connection.execute(text(f"PREPARE search (text) AS {SEARCH}"))
+        for mode in ("custom", "generic"):
+            await connection.execute(text(f"SET LOCAL plan_cache_mode = force_{mode}_plan"))
+            [plan] = await connection.scalar(text("EXPLAIN (FORMAT JSON) EXECUTE search ('daily')")) or [{}]
+            costs[mode] = plan["Plan"]["Total Cost"]
+        await connection.rollback()
+    assert costs["generic"] > 1000 * costs["custom"]
