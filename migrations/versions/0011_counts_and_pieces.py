@@ -211,7 +211,8 @@ def upgrade() -> None:
 def create_tables() -> None:
     op.create_table(
         "pyapi_record_counts",
-        sa.Column("id", sa.BigInteger(), nullable=False),
+        # No number from a sequence: who adds records may ask for `lastval()`.
+        sa.Column("id", sa.Uuid(), server_default=sa.text("gen_random_uuid()"), nullable=False),
         sa.Column("owner_id", sa.Integer(), nullable=True),
         sa.Column("visibility", sa.String(20), nullable=False),
         sa.Column("status", sa.String(50), nullable=False),

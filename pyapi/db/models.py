@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
@@ -124,7 +125,9 @@ class RecordCount(Base):
 
     __tablename__ = "pyapi_record_counts"
 
-    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    id: Mapped[UUID] = mapped_column(
+        primary_key=True, server_default=func.gen_random_uuid(), doc="No number: `lastval()` is for who adds records."
+    )
     owner_id: Mapped[int | None] = mapped_column(index=True, doc="NULL: of all records, whoever owns them.")
     visibility: Mapped[str] = mapped_column(String(20))
     status: Mapped[str] = mapped_column(String(50))
