@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Kit:
-    """One process that makes another for each question."""
+    """One process that makes another for each question; `inside` is a command that runs it somewhere else."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, inside: Sequence[str] = ()) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.log = folder / "kit.log"
@@ -33,7 +34,12 @@ class Kit:
         }
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                [str(PROJECT / ".venv" / "bin" / "python"), str(Path(__file__).with_name("kit_moves.py")), str(folder)],
+                [
+                    *inside,
+                    str(PROJECT / ".venv" / "bin" / "python"),
+                    str(Path(__file__).with_name("kit_moves.py")),
+                    str(folder),
+                ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -6,11 +6,12 @@ A line is a question in JSON; so is each answer. Readers and writers are not tho
 import contextlib
 import json
 import os
+import resource
 import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -46,19 +47,26 @@ class Connection:
     extra_dejson: dict[str, Any] = field(default_factory=dict)
 
 
-@contextlib.contextmanager
-def alone(_record_id: int) -> Iterator[Callable[[], None]]:
-    yield lambda: None
+def limit_files(most: int | None) -> None:
+    """Python ignores the signal, so that a write fails as it does on a disk that is full."""
+    if most is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
+
+
+def nobody_else(then: Callable[[], None]) -> Callable[[int], contextlib.AbstractContextManager[Callable[[], None]]]:
+    """`then` is called before a table is written to the target."""
+    return lambda _record_id: contextlib.nullcontext(then)
 
 
 def moved(question: dict[str, Any]) -> Any:
+    limit_files(question.get("limit_reading"))
     job, errors = parse_job(question["config"])
     if job is None:
         return {"errors": [error.pointer for error in errors]}
     connections = {name: Connection(**values) for name, values in question.get("connections", {}).items()}
     around = Surroundings(
         Path(question["folder"]),
-        alone,
+        nobody_else(lambda: limit_files(question.get("limit_writing"))),
         local_dirs=tuple(map(Path, question.get("local_dirs", ()))),
         conn_ids=tuple(question.get("conn_ids", ("*",))),
         lookup=connections.__getitem__,
@@ -187,6 +195,30 @@ def put(question: dict[str, Any]) -> None:
     client.create_bucket(Bucket=question["put"])
 
 
+def policy(question: dict[str, Any]) -> None:
+    """What a bucket allows; None: everything."""
+    client = boto3.client("s3", **question["s3"])
+    if question["policy"] is None:
+        client.delete_bucket_policy(Bucket=question["bucket"])
+    else:
+        client.put_bucket_policy(Bucket=question["bucket"], Policy=question["policy"])
+
+
+def filled(question: dict[str, Any]) -> None:
+    """Leave `room` bytes on a disk; all of it, when that is None."""
+    ballast = Path(question["disk"], ".ballast")
+    ballast.unlink(missing_ok=True)
+    if question["room"] is not None:
+        status = os.statvfs(question["disk"])
+        with ballast.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, status.f_bavail * status.f_frsize - question["room"])
+
+
+def used(question: dict[str, Any]) -> int:
+    """Bytes in the files of a folder."""
+    return sum(path.stat().st_size for path in Path(question["used"]).rglob("*") if path.is_file())
+
+
 def seen(question: dict[str, Any]) -> Any:
     rows, types = parquet_rows(question["place"], question["table"])
     return {"rows": [{name: cell(value) for name, value in row.items()} for row in rows], "types": types}
@@ -218,6 +250,9 @@ ANSWERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "until": watched,
     "lock": locked,
     "put": put,
+    "policy": policy,
+    "disk": filled,
+    "used": used,
     "table": seen,
     "list": lambda question: sorted(files_of(question["list"])),
     "text": lambda question: {name: read().decode() for name, read in files_of(question["text"]).items()},

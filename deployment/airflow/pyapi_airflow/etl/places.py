@@ -2,7 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -54,12 +55,12 @@ class LocalPlace:
             # Nobody who looks for data takes a `.part` for one. A killed try has left the same, and nothing else.
             part = self._folder / "_pyapi" / f"{quote(path, safe='')}.part"
             part.parent.mkdir(parents=True, exist_ok=True)
-            part.unlink(missing_ok=True)
-            try:
-                os.link(source, part)
-            except OSError:
-                shutil.copyfile(source, part)
-            self._rename(part, target)
+            with _temporary(part):
+                try:
+                    os.link(source, part)
+                except OSError:
+                    shutil.copyfile(source, part)
+                self._rename(part, target)
 
     def write(self, path: str, content: bytes) -> None:
         """By a rename as well."""
@@ -67,8 +68,9 @@ class LocalPlace:
         with telling(f"Writing {target}", OSError):
             target.parent.mkdir(parents=True, exist_ok=True)
             part = target.with_name(f"{target.name}.part")
-            part.write_bytes(content)
-            self._rename(part, target)
+            with _temporary(part):
+                part.write_bytes(content)
+                self._rename(part, target)
 
     def read(self, path: str) -> bytes | None:
         """The bytes of a small file."""
@@ -81,7 +83,8 @@ class LocalPlace:
     def size(self, path: str) -> int | None:
         """Bytes of a file."""
         try:
-            return self._inside(path).stat().st_size
+            with telling(f"Looking at {path}", PermissionError):
+                return self._inside(path).stat().st_size
         except (FileNotFoundError, NotADirectoryError):
             return None
 
@@ -114,6 +117,16 @@ class LocalPlace:
             os.close(handle)
 
 
+@contextmanager
+def _temporary(part: Path) -> Iterator[None]:
+    """A file that is there no longer, whatever happens: a disk that is full must not stay full of halves."""
+    part.unlink(missing_ok=True)
+    try:
+        yield
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def allowed_path(path: str, *, allowed: tuple[Path, ...]) -> Path:
     """The path without links. Raises Refused outside of the folders of PYAPI_ETL_LOCAL_DIRS."""
     resolved = Path(path).resolve()
@@ -132,8 +145,14 @@ class S3Place:
 
     def put(self, source: Path, path: str) -> None:
         """One PUT, or parts that become a file when the last of them is there."""
+        from boto3.exceptions import S3UploadFailedError
+
         with telling(f"Writing {self.describe()}{path}", *self._errors):
-            self._client.upload_file(str(source), self._bucket, self._key(path))
+            try:
+                self._client.upload_file(str(source), self._bucket, self._key(path))
+            except S3UploadFailedError as error:
+                # It names a path of this worker, and the server's answer after it.
+                raise error.__context__ or error from None
 
     def write(self, path: str, content: bytes) -> None:
         """One PUT."""
