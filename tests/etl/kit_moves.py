@@ -22,6 +22,7 @@ from typing import Any
 import boto3
 import psycopg
 import pyarrow.parquet as pq
+import pymysql
 from pyapi_airflow.etl import staging
 from pyapi_airflow.etl.checks import check
 from pyapi_airflow.etl.failures import MoveFailed, Refused
@@ -195,6 +196,20 @@ def put(question: dict[str, Any]) -> None:
     client.create_bucket(Bucket=question["put"])
 
 
+def mysql(question: dict[str, Any]) -> Any:
+    """Run statements as the owner of a MySQL server; the rows of the last."""
+    with (
+        pymysql.connect(
+            unix_socket=question["socket"], user="root", database=question["database"], charset="utf8mb4"
+        ) as connection,
+        connection.cursor() as cursor,
+    ):
+        for statement in question["mysql"]:
+            cursor.execute(statement)
+        connection.commit()
+        return cursor.fetchall()
+
+
 def policy(question: dict[str, Any]) -> None:
     """What a bucket allows; None: everything."""
     client = boto3.client("s3", **question["s3"])
@@ -251,6 +266,7 @@ ANSWERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "lock": locked,
     "put": put,
     "policy": policy,
+    "mysql": mysql,
     "disk": filled,
     "used": used,
     "table": seen,

@@ -31,7 +31,7 @@ def telling(what: str, *errors: type[Exception]) -> Iterator[None]:
 def shortly(error: BaseException) -> str:
     """What a driver says, on one line, without the account of a URL."""
     # Python adds the paths that it has tried, some of which nobody knows.
-    said = isinstance(error, OSError) and error.strerror or str(error)
+    said = (isinstance(error, OSError) and error.strerror) or str(error)
     # ADBC adds the whole statement, and says why after it.
     said = _STATEMENT.sub("", said).partition("\nQuery was: ")[0]
     text = " ".join(said.split()) or type(error).__name__
