@@ -206,12 +206,12 @@ def _install(folder: Path) -> None:
 def _s3(folder: Path) -> Iterator[str]:
     """An S3 server; it keeps all in its memory."""
     port = free_port()
-    environment = project_environment(os.environ, folder) | {"UV_PROJECT_ENVIRONMENT": str(PROJECT / ".venv-s3")}
+    environment = project_environment(os.environ, folder) | {"UV_PROJECT_ENVIRONMENT": str(PROJECT / ".venv-dev")}
     command = ["uv", "run", "--quiet", "--locked", "--only-group", "dev", "--project", str(PROJECT), "python", "-c", ""]
     subprocess.run(command, env=environment, check=True, timeout=INSTALL_SECONDS, cwd=folder)
     with (folder / "s3.log").open("wb") as log:
         server = subprocess.Popen(
-            [str(PROJECT / ".venv-s3" / "bin" / "moto_server"), "-H", "127.0.0.1", "-p", str(port)],
+            [str(PROJECT / ".venv-dev" / "bin" / "moto_server"), "-H", "127.0.0.1", "-p", str(port)],
             env=environment,
             stdout=log,
             stderr=log,

@@ -74,7 +74,11 @@ class Kit:
         time.sleep(seconds)
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        return bool(self._until("ended") == signal.SIGKILL)
+        return self.has_ended() == signal.SIGKILL
+
+    def has_ended(self) -> int:
+        """Wait for the end of the process that works on the question; the signal that has ended it."""
+        return int(self._until("ended"))
 
     def stop(self) -> None:
         """End it."""

@@ -1,6 +1,7 @@
 """Runs in the environment of Airflow: moves what each line of its input asks for, in a process that may be killed.
 
-A line is a question in JSON; so is each answer. Readers and writers are not those of the kit: psycopg, boto3, pyarrow.
+A line is a question in JSON; so is each answer. Readers and writers are not those of the kit: psycopg, pyarrow, and
+those of `kit_lakes`.
 """
 
 import contextlib
@@ -19,7 +20,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import boto3
 import psycopg
 import pyarrow.parquet as pq
 import pymysql
@@ -32,6 +32,7 @@ from pyapi_airflow.etl.surroundings import Surroundings, alone_on
 from pyapi_airflow.settings import KitSettings
 
 from pyapi.etl.jobs import parse_job
+from tests.etl.kit_lakes import make_bucket, objects, s3_client
 
 LOGICAL_DATE = datetime(2026, 1, 31, 9, tzinfo=UTC)
 
@@ -92,15 +93,8 @@ def files_of(place: dict[str, Any]) -> dict[str, Callable[[], bytes]]:
         return {
             str(path.relative_to(root)): path.read_bytes for path in found if path.suffix not in {".state", ".part"}
         }
-    client = boto3.client("s3", **place["s3"])
-    pages = client.get_paginator("list_objects_v2").paginate(Bucket=place["bucket"], Prefix=place.get("prefix", ""))
-    keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
-
-    def read(key: str) -> bytes:
-        content: bytes = client.get_object(Bucket=place["bucket"], Key=key)["Body"].read()
-        return content
-
-    return {key: lambda key=key: read(key) for key in keys if not key.endswith((".state", ".part"))}  # type: ignore[misc]
+    there = objects(place["lake"], place["bucket"], place.get("prefix", ""))
+    return {name: read for name, read in there.items() if not name.endswith((".state", ".part"))}
 
 
 def parquet_rows(place: dict[str, Any], table: str) -> tuple[list[dict[str, Any]], dict[str, str]]:
@@ -178,7 +172,7 @@ def watched(question: dict[str, Any]) -> dict[str, Any]:
         for name, read in files_of(question["place"]).items():
             try:
                 content = read()
-            except (FileNotFoundError, boto3.client("s3", **question["place"]["s3"]).exceptions.NoSuchKey):
+            except FileNotFoundError:
                 continue  # replaced since it was listed
             try:
                 rows = pq.ParquetFile(BytesIO(content)).read().num_rows
@@ -192,8 +186,7 @@ def watched(question: dict[str, Any]) -> dict[str, Any]:
 
 
 def put(question: dict[str, Any]) -> None:
-    client = boto3.client("s3", **question["s3"])
-    client.create_bucket(Bucket=question["put"])
+    make_bucket(question["lake"], question["put"])
 
 
 def mysql(question: dict[str, Any]) -> Any:
@@ -212,7 +205,7 @@ def mysql(question: dict[str, Any]) -> Any:
 
 def policy(question: dict[str, Any]) -> None:
     """What a bucket allows; None: everything."""
-    client = boto3.client("s3", **question["s3"])
+    client = s3_client(question["lake"])
     if question["policy"] is None:
         client.delete_bucket_policy(Bucket=question["bucket"])
     else:
@@ -270,6 +263,9 @@ ANSWERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "disk": filled,
     "used": used,
     "table": seen,
+    "everything": lambda question: sorted(
+        objects(question["everything"]["lake"], question["everything"]["bucket"], "")
+    ),
     "list": lambda question: sorted(files_of(question["list"])),
     "text": lambda question: {name: read().decode() for name, read in files_of(question["text"]).items()},
 }

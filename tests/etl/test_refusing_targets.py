@@ -10,7 +10,8 @@ import pytest
 from pyapi.db.engine import parse_database_url
 from tests.conftest import NewDatabase, PostgresServer
 from tests.etl.asking import Kit
-from tests.etl.conftest import MIXED, S3, Move
+from tests.etl.conftest import MIXED, Move
+from tests.etl.lakes import Lake
 
 pytestmark = pytest.mark.airflow
 
@@ -107,13 +108,13 @@ Policy = Callable[[str, str], None]
 
 
 @pytest.fixture
-def deny(kit: Kit, s3: S3, bucket: str) -> Policy:
+def deny(kit: Kit, s3: Lake, bucket: str) -> Policy:
     """Let nobody do something with some keys of the bucket; with "" anybody everything again."""
 
     def put(action: str, keys: str) -> None:
         statement = {"Effect": "Deny", "Principal": "*", "Action": action, "Resource": f"arn:aws:s3:::{bucket}/{keys}"}
         policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]}) if action else None
-        kit.ask(policy=policy, s3=s3.client, bucket=bucket)
+        kit.ask(policy=policy, lake=s3.place(bucket)["lake"], bucket=bucket)
 
     return put
 
@@ -132,14 +133,14 @@ async def test_s3_that_refuses(
     source_url: str,
     move: Move,
     kit: Kit,
-    s3: S3,
+    s3: Lake,
     bucket: str,
     deny: Policy,
     action: str,
     keys: str,
     told: str,
 ) -> None:
-    config, place = {"target": s3.target(bucket)}, {"s3": s3.client, "bucket": bucket}
+    config, place = {"target": s3.target(bucket)}, s3.place(bucket)
     move(**config)
     before = kit.ask(table="orders", place=place)
     await grow(orders)
