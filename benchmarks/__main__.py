@@ -30,13 +30,13 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "airflow": run_airflow,
     "airflow-faults": airflow_faults.main,
     "airflow-link": airflow_link.main,
-    "etl": etl.main,
     "login": login.main,
     "schedules": schedules.main,
     "secrets": secrets_rotation.main,
 }
 WITH_OPTIONS: dict[str, Callable[[Sequence[str]], None]] = {
     "api": api.main,
+    "etl": etl.main,
     "growth": growth.main,
     "load": load.main,
     "profiles": profiles.main,

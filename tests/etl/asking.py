@@ -7,7 +7,7 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +68,13 @@ class Kit:
         assert answers, f"ended with {status}: {self.log.read_text()[-4000:]}"
         return answers[0]
 
-    def killed_after(self, question: dict[str, Any], seconds: float) -> bool:
-        """Ask, and kill -9 the process after a while; False when it had ended by then."""
+    def killed_after(
+        self, question: dict[str, Any], seconds: float, *, when: Callable[[], bool] = lambda: True
+    ) -> bool:
+        """Ask, and kill -9 the process so long after something holds; False when it had ended by then."""
         pid = self.begin(question)
+        while not when() and Path(f"/proc/{pid}").exists():
+            time.sleep(0.001)
         time.sleep(seconds)
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
