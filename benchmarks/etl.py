@@ -126,7 +126,15 @@ def _figures(way: str, found: list[dict[str, Any]]) -> list[str]:
 
 def _inside(folder: Path, way: str, url: str, table: str, s3: str, **config: str) -> dict[str, Any]:
     """What one process says, which has done nothing else."""
-    question = {"way": way, "url": url, "table": table, "s3": s3, "folder": str(folder / "speed"), "config": config}
+    question = {
+        "way": way,
+        "url": url,
+        "table": table,
+        "rows": MILLION,
+        "s3": s3,
+        "folder": str(folder / "speed"),
+        "config": config,
+    }
     environment = project_environment(os.environ, folder) | {"PYTHONPATH": f"{PROJECT}:{ROOT}"}
     # -P: `airflow` is a module of this folder as well.
     done = subprocess.run(
