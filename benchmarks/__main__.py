@@ -32,13 +32,13 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "airflow-faults": airflow_faults.main,
     "airflow-link": airflow_link.main,
     "around": around.main,
-    "etl": etl.main,
     "login": login.main,
     "schedules": schedules.main,
     "secrets": secrets_rotation.main,
 }
 WITH_OPTIONS: dict[str, Callable[[Sequence[str]], None]] = {
     "api": api.main,
+    "etl": etl.main,
     "growth": growth.main,
     "load": load.main,
     "profiles": profiles.main,

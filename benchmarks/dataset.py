@@ -27,7 +27,9 @@ _FILL = """
 INSERT INTO pyapi_data_records
     (name, description, config, status, owner_id, revision, created_at, updated_at, scheduled_since, next_run_at,
      schedule_summary)
-SELECT '資料同步任務 ' || n, '每日銷售資料同步處理 ' || n, jsonb_set(t.config, '{target}', to_jsonb('s3://data-lake/銷售/' || n || '/')), t.status, 1, 1, t.since + n * interval '1 second',
+SELECT '資料同步任務 ' || n, '每日銷售資料同步處理 ' || n,
+       jsonb_set(t.config, '{target}', to_jsonb('s3://data-lake/銷售/' || n || '/')),
+       t.status, 1, 1, t.since + n * interval '1 second',
        t.since + n * interval '1 second', t.since, t.next_run_at, t.summary
 FROM generate_series($1::integer, $2::integer) n
 JOIN template t ON t.place = n % $3

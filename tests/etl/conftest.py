@@ -1,17 +1,15 @@
-"""The environment of Airflow with the kit, an S3 server, and tables to move."""
+"""The environment of Airflow with the kit, servers for files, and tables to move."""
 
-import contextlib
 import os
 import subprocess
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
+from contextlib import ExitStack
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import asyncpg
-import httpx
 import pytest
 
 from pyapi.airflow_environment import project_environment
@@ -19,7 +17,7 @@ from tests.airflow.conftest import uv  # noqa: F401  (the fixture)
 from tests.airflow.running import INSTALL_SECONDS, PROJECT
 from tests.conftest import NewDatabase
 from tests.etl.asking import Kit
-from tests.fixtures.servers import free_port
+from tests.etl.lakes import LAKES, Lake
 
 MIXED = """
     CREATE TABLE {name} AS SELECT
@@ -55,70 +53,41 @@ def watcher(_installed: None, tmp_path_factory: pytest.TempPathFactory) -> Itera
     started.stop()
 
 
-@dataclass(frozen=True)
-class S3:
-    """A server that speaks S3; what boto3 and a record have to be told of it."""
-
-    url: str
-
-    @property
-    def client(self) -> dict[str, str]:
-        """Arguments of boto3."""
-        return {
-            "endpoint_url": self.url,
-            "region_name": "us-east-1",
-            "aws_access_key_id": "key-4711",
-            "aws_secret_access_key": "secret-4711",
-        }
-
-    def target(self, bucket: str, prefix: str = "", **more: str) -> dict[str, str]:
-        """A target or a source."""
-        credentials = {"access_key_id": "key-4711", "secret_access_key": "secret-4711"}
-        return {"type": "s3", "bucket": bucket, "prefix": prefix, "endpoint_url": self.url, **credentials, **more}
+StartedLakes = Callable[[str], Lake]
 
 
 @pytest.fixture(scope="session")
-def s3(uv: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:  # noqa: F811
-    """In an environment of its own: the next one who needs Airflow's would take it away."""
-    port = free_port()
-    folder = tmp_path_factory.mktemp("s3")
-    environment = project_environment(os.environ, folder) | {"UV_PROJECT_ENVIRONMENT": str(PROJECT / ".venv-s3")}
-    command = [uv, "run", "--quiet", "--locked", "--only-group", "dev", "--project", str(PROJECT)]
-    sync = [*command, "python", "-c", ""]
-    subprocess.run(sync, env=environment, check=True, timeout=INSTALL_SECONDS, cwd=folder)
-    with (folder / "s3.log").open("wb") as log:
-        server = subprocess.Popen(
-            [str(PROJECT / ".venv-s3" / "bin" / "moto_server"), "-H", "127.0.0.1", "-p", str(port)],
-            env=environment,
-            stdout=log,
-            stderr=log,
-            cwd=folder,
-        )
-    url = f"http://127.0.0.1:{port}"
-    _wait_for(url)
-    yield S3(url)
-    server.kill()
-    server.wait()
+def lakes(uv: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartedLakes]:  # noqa: F811
+    """Servers for files, each started when it is first asked for: `lakes("gcs")`."""
+    with ExitStack() as servers:
+        yield cache(lambda type_: servers.enter_context(LAKES[type_](tmp_path_factory.mktemp(type_), uv=uv)))
 
 
-def _wait_for(url: str) -> None:
-    deadline = time.monotonic() + 60
-    while True:
-        with contextlib.suppress(httpx.TransportError):
-            httpx.get(url, trust_env=False)
-            return
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+@pytest.fixture(scope="session")
+def s3(lakes: StartedLakes) -> Lake:
+    """The one that most tests need."""
+    return lakes("s3")
+
+
+@pytest.fixture(params=LAKES)
+def lake(request: pytest.FixtureRequest, lakes: StartedLakes) -> Lake:
+    """Each of them."""
+    return lakes(request.param)
 
 
 _BUCKETS = count()
 
 
 @pytest.fixture
-def bucket(s3: S3, kit: Kit) -> str:
-    """An empty one."""
+def bucket(s3: Lake, kit: Kit) -> str:
+    """An empty one of S3."""
+    return new_bucket(s3, kit)
+
+
+def new_bucket(lake: Lake, kit: Kit) -> str:
+    """Another empty one."""
     name = f"lake-{next(_BUCKETS)}"
-    kit.ask(put=name, s3=s3.client)
+    kit.ask(put=name, lake=lake.place(name)["lake"])
     return name
 
 

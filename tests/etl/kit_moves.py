@@ -1,16 +1,18 @@
 """Runs in the environment of Airflow: moves what each line of its input asks for, in a process that may be killed.
 
-A line is a question in JSON; so is each answer. Readers and writers are not those of the kit: psycopg, boto3, pyarrow.
+A line is a question in JSON; so is each answer. Readers and writers are not those of the kit: psycopg, pyarrow, and
+those of `kit_lakes`.
 """
 
 import contextlib
 import json
 import os
+import resource
 import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -18,9 +20,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import boto3
 import psycopg
 import pyarrow.parquet as pq
+import pymysql
 from pyapi_airflow.etl import staging
 from pyapi_airflow.etl.checks import check
 from pyapi_airflow.etl.failures import MoveFailed, Refused
@@ -30,6 +32,7 @@ from pyapi_airflow.etl.surroundings import Surroundings, alone_on
 from pyapi_airflow.settings import KitSettings
 
 from pyapi.etl.jobs import parse_job
+from tests.etl.kit_lakes import make_bucket, objects, s3_client
 
 LOGICAL_DATE = datetime(2026, 1, 31, 9, tzinfo=UTC)
 
@@ -46,19 +49,26 @@ class Connection:
     extra_dejson: dict[str, Any] = field(default_factory=dict)
 
 
-@contextlib.contextmanager
-def alone(_record_id: int) -> Iterator[Callable[[], None]]:
-    yield lambda: None
+def limit_files(most: int | None) -> None:
+    """Python ignores the signal, so that a write fails as it does on a disk that is full."""
+    if most is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
+
+
+def nobody_else(then: Callable[[], None]) -> Callable[[int], contextlib.AbstractContextManager[Callable[[], None]]]:
+    """`then` is called before a table is written to the target."""
+    return lambda _record_id: contextlib.nullcontext(then)
 
 
 def moved(question: dict[str, Any]) -> Any:
+    limit_files(question.get("limit_reading"))
     job, errors = parse_job(question["config"])
     if job is None:
         return {"errors": [error.pointer for error in errors]}
     connections = {name: Connection(**values) for name, values in question.get("connections", {}).items()}
     around = Surroundings(
         Path(question["folder"]),
-        alone,
+        nobody_else(lambda: limit_files(question.get("limit_writing"))),
         local_dirs=tuple(map(Path, question.get("local_dirs", ()))),
         conn_ids=tuple(question.get("conn_ids", ("*",))),
         lookup=connections.__getitem__,
@@ -83,15 +93,8 @@ def files_of(place: dict[str, Any]) -> dict[str, Callable[[], bytes]]:
         return {
             str(path.relative_to(root)): path.read_bytes for path in found if path.suffix not in {".state", ".part"}
         }
-    client = boto3.client("s3", **place["s3"])
-    pages = client.get_paginator("list_objects_v2").paginate(Bucket=place["bucket"], Prefix=place.get("prefix", ""))
-    keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
-
-    def read(key: str) -> bytes:
-        content: bytes = client.get_object(Bucket=place["bucket"], Key=key)["Body"].read()
-        return content
-
-    return {key: lambda key=key: read(key) for key in keys if not key.endswith((".state", ".part"))}  # type: ignore[misc]
+    there = objects(place["lake"], place["bucket"], place.get("prefix", ""))
+    return {name: read for name, read in there.items() if not name.endswith((".state", ".part"))}
 
 
 def parquet_rows(place: dict[str, Any], table: str) -> tuple[list[dict[str, Any]], dict[str, str]]:
@@ -169,7 +172,7 @@ def watched(question: dict[str, Any]) -> dict[str, Any]:
         for name, read in files_of(question["place"]).items():
             try:
                 content = read()
-            except (FileNotFoundError, boto3.client("s3", **question["place"]["s3"]).exceptions.NoSuchKey):
+            except FileNotFoundError:
                 continue  # replaced since it was listed
             try:
                 rows = pq.ParquetFile(BytesIO(content)).read().num_rows
@@ -183,8 +186,45 @@ def watched(question: dict[str, Any]) -> dict[str, Any]:
 
 
 def put(question: dict[str, Any]) -> None:
-    client = boto3.client("s3", **question["s3"])
-    client.create_bucket(Bucket=question["put"])
+    make_bucket(question["lake"], question["put"])
+
+
+def mysql(question: dict[str, Any]) -> Any:
+    """Run statements as the owner of a MySQL server; the rows of the last."""
+    with (
+        pymysql.connect(
+            unix_socket=question["socket"], user="root", database=question["database"], charset="utf8mb4"
+        ) as connection,
+        connection.cursor() as cursor,
+    ):
+        for statement in question["mysql"]:
+            cursor.execute(statement)
+        connection.commit()
+        return cursor.fetchall()
+
+
+def policy(question: dict[str, Any]) -> None:
+    """What a bucket allows; None: everything."""
+    client = s3_client(question["lake"])
+    if question["policy"] is None:
+        client.delete_bucket_policy(Bucket=question["bucket"])
+    else:
+        client.put_bucket_policy(Bucket=question["bucket"], Policy=question["policy"])
+
+
+def filled(question: dict[str, Any]) -> None:
+    """Leave `room` bytes on a disk; all of it, when that is None."""
+    ballast = Path(question["disk"], ".ballast")
+    ballast.unlink(missing_ok=True)
+    if question["room"] is not None:
+        status = os.statvfs(question["disk"])
+        with ballast.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, status.f_bavail * status.f_frsize - question["room"])
+
+
+def used(question: dict[str, Any]) -> int:
+    """Bytes in the files of a folder."""
+    return sum(path.stat().st_size for path in Path(question["used"]).rglob("*") if path.is_file())
 
 
 def seen(question: dict[str, Any]) -> Any:
@@ -218,7 +258,14 @@ ANSWERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "until": watched,
     "lock": locked,
     "put": put,
+    "policy": policy,
+    "mysql": mysql,
+    "disk": filled,
+    "used": used,
     "table": seen,
+    "everything": lambda question: sorted(
+        objects(question["everything"]["lake"], question["everything"]["bucket"], "")
+    ),
     "list": lambda question: sorted(files_of(question["list"])),
     "text": lambda question: {name: read().decode() for name, read in files_of(question["text"]).items()},
 }

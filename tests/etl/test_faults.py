@@ -8,7 +8,8 @@ import asyncpg
 import pytest
 
 from tests.etl.asking import Kit
-from tests.etl.conftest import MIXED, S3, Move
+from tests.etl.conftest import MIXED, Move
+from tests.etl.lakes import AZURE_ACCOUNT, S3_ACCOUNT, Lake
 
 pytestmark = pytest.mark.airflow
 
@@ -73,12 +74,18 @@ async def test_a_source_that_goes_away_while_it_is_read(
     assert kit.ask(list={"folder": str(folder)}) == []
 
 
+NOBODY = "http://127.0.0.1:1"
+SHARED = {"account": "devstoreaccount1", "sas_token": "sv=2026&sig=word-4711"}
+
+
 @pytest.mark.parametrize(
     ("config", "told"),
     [
         ({"source": "postgresql://u:word-4711@127.0.0.1:1/db"}, "Connecting to 127.0.0.1:1/db"),
         ({"target": "postgresql://u:word-4711@127.0.0.1:1/db"}, "Connecting to 127.0.0.1:1/db"),
-        ({"target": S3("http://127.0.0.1:1").target("lake")}, "Reading s3://lake/"),
+        ({"target": Lake("s3", NOBODY, S3_ACCOUNT).target("lake")}, "Reading s3://lake/"),
+        ({"target": Lake("azure", NOBODY, AZURE_ACCOUNT).target("lake")}, "Reading abfss://lake@devstoreaccount1/"),
+        ({"target": Lake("azure", NOBODY, SHARED).target("lake")}, "Reading abfss://lake@devstoreaccount1/"),
     ],
 )
 async def test_who_is_not_there_is_named_without_credentials(
@@ -87,11 +94,6 @@ async def test_who_is_not_there_is_named_without_credentials(
     await source.execute("CREATE TABLE a AS SELECT 1 AS id")
     failed = move(**config)["failed"]
     assert (told in failed, "4711" in failed) == (True, False)
-
-
-async def test_a_bucket_that_is_not_there(source: asyncpg.Connection, move: Move, s3: S3) -> None:
-    await source.execute("CREATE TABLE a AS SELECT 1 AS id")
-    assert "NoSuchBucket" in move(target=s3.target("nowhere-at-all"))["failed"]
 
 
 async def test_one_bad_table_leaves_the_others_of_the_target(

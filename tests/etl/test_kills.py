@@ -9,7 +9,8 @@ import asyncpg
 import pytest
 
 from tests.etl.asking import Kit, moments
-from tests.etl.conftest import MIXED, S3
+from tests.etl.conftest import MIXED, StartedLakes, new_bucket
+from tests.etl.lakes import LAKES
 
 pytestmark = pytest.mark.airflow
 
@@ -20,14 +21,14 @@ ADD = f"""
 """
 
 
-@pytest.fixture(params=["file", "s3"])
-def place(request: pytest.FixtureRequest, folder: Path) -> dict[str, Any]:
+@pytest.fixture(params=["file", *LAKES])
+def place(request: pytest.FixtureRequest, folder: Path, lakes: StartedLakes, kit: Kit) -> dict[str, Any]:
     """A target, and where others look for what is in it."""
     if request.param == "file":
         return {"target": f"file://{folder}/", "seen": {"folder": str(folder)}}
-    s3: S3 = request.getfixturevalue("s3")
-    bucket = request.getfixturevalue("bucket")
-    return {"target": s3.target(bucket), "seen": {"s3": s3.client, "bucket": bucket}}
+    lake = lakes(request.param)
+    bucket = new_bucket(lake, kit)
+    return {"target": lake.target(bucket), "seen": lake.place(bucket)}
 
 
 @pytest.fixture

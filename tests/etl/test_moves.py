@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from tests.etl.asking import Kit
-from tests.etl.conftest import MIXED, S3, Move
+from tests.etl.conftest import MIXED, Move
 
 pytestmark = pytest.mark.airflow
 
@@ -34,13 +34,6 @@ async def test_a_table_of_mixed_columns(source: asyncpg.Connection, move: Move, 
     await source.execute(MIXED.format(name="orders", rows=20_000))
     moved = move()
     assert (moved["rows"], differences()) == (20_000, NOTHING_WRONG)
-
-
-async def test_to_s3(source: asyncpg.Connection, move: Move, differences: Any, s3: S3, bucket: str) -> None:
-    await source.execute(MIXED.format(name="orders", rows=20_000))
-    move(target=s3.target(bucket, "processed/"))
-    place = {"s3": s3.client, "bucket": bucket, "prefix": "processed/"}
-    assert differences(place=place) == NOTHING_WRONG
 
 
 TYPES = """

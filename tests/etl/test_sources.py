@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tests.etl.asking import Kit
-from tests.etl.conftest import S3, Move
+from tests.etl.conftest import Move
 
 pytestmark = pytest.mark.airflow
 
@@ -97,12 +97,6 @@ def test_json_lines(move: Move, seen: Seen, tmp_path: Path) -> None:
 def test_a_line_that_is_no_object(move: Move, tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text('{"id": 1}\n[2]\n')
     assert "Line 2 of" in move(source=f"file://{tmp_path}/in.jsonl")["refused"]
-
-
-def test_parquet_on_s3(sqlite: sqlite3.Connection, move: Move, seen: Seen, tmp_path: Path, s3: S3, bucket: str) -> None:
-    move(source=f"sqlite://{tmp_path}/in.db", target=s3.target(bucket, "in/"))
-    move(source=s3.target(bucket, "in/a/*.parquet"), into="b", record=8)
-    assert seen("b") == ROWS
 
 
 def test_no_file(move: Move, tmp_path: Path) -> None:

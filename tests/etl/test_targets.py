@@ -9,7 +9,8 @@ import pytest
 
 from tests.conftest import NewDatabase
 from tests.etl.asking import Kit, moments
-from tests.etl.conftest import MIXED, S3, Move
+from tests.etl.conftest import MIXED, Move
+from tests.etl.lakes import Lake
 
 pytestmark = pytest.mark.airflow
 
@@ -26,7 +27,7 @@ async def target(request: pytest.FixtureRequest, tmp_path: Path, empty_databases
             return f"duckdb://{tmp_path}/warehouse.duckdb"
         case "delta":
             return f"delta+file://{tmp_path}/lake/"
-    s3: S3 = request.getfixturevalue("s3")
+    s3: Lake = request.getfixturevalue("s3")
     there = s3.target(request.getfixturevalue("bucket"))
     names = ("endpoint_url", "access_key_id", "secret_access_key")
     return {"type": "delta", "url": f"s3://{there['bucket']}/lake/", **{name: there[name] for name in names}}

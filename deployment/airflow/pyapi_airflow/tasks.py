@@ -7,6 +7,7 @@ from typing import Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from pyapi.dag_conventions import only_looks
 from pyapi.etl.jobs import moves_data
 from pyapi_airflow import database
 from pyapi_airflow.configs import open_configs
@@ -55,8 +56,8 @@ class RecordOperator(BaseOperator):
 
 def run_config(config: dict[str, Any], context: Any, record_id: int, settings: KitSettings) -> dict[str, Any] | None:
     """Call what `task` names, or move data. Raises AirflowFailException for what cannot run."""
-    only_looks = _only_looks(context["dag_run"].conf)
-    if only_looks and not moves_data(config):
+    looks = only_looks(context["dag_run"].conf)
+    if looks and not moves_data(config):
         return {"version": 1, "ok": True, "problems": [], "tables": []}
     task = config.get("task")
     if task is not None:
@@ -72,13 +73,7 @@ def run_config(config: dict[str, Any], context: Any, record_id: int, settings: K
         raise AirflowFailException(
             f"Install pyapi-airflow[etl] in Airflow's environment: {error.name} is missing."
         ) from None
-    return run_job(config, context, record_id=record_id, settings=settings, only_looks=only_looks)
-
-
-def _only_looks(conf: Any) -> bool:
-    """`{"pyapi": {"check": true}}` in the conf of a run: it shall do nothing."""
-    asked = conf.get("pyapi") if isinstance(conf, dict) else None
-    return isinstance(asked, dict) and asked.get("check") is True
+    return run_job(config, context, record_id=record_id, settings=settings, only_looks=looks)
 
 
 def _callable(task: object, prefixes: tuple[str, ...]) -> Any:

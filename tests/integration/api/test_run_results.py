@@ -150,6 +150,16 @@ async def test_a_task_that_has_not_ended_well_is_not_asked(
     assert (answer.json()["result"], asked) == (None, [])
 
 
+async def test_an_account_that_may_not_read_what_runs_say_is_told_so(
+    client: httpx.AsyncClient, owner: dict[str, str], record: int, fake_airflow: FakeAirflow
+) -> None:
+    fake_airflow.add_run(record, RUN)
+    fake_airflow.refuses["GET return_value"] = 403
+    answer = await client.get(f"/api/data/{record}/runs/{RUN}", headers=owner)
+    told = "PyAPI's account in Airflow may not read XComs, where runs say what they have moved: give it that right."
+    assert (answer.status_code, answer.json()["detail"]) == (503, told)
+
+
 @pytest.mark.parametrize("said", [f"password {SECRET} is wrong", f"postgresql://etl:{SECRET}@host"])
 async def test_a_driver_that_says_the_password_is_not_heard(told: Any, said: str) -> None:
     result = await told(LOOKED | {"problems": [{"place": "source", "detail": said}]})

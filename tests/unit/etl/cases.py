@@ -66,6 +66,8 @@ GOOD: tuple[dict[str, Any], ...] = (
     job(source={"type": "files"}) | {"source": {"type": "local", "path": "/data/in"}},
     job(source={"type": "azure", "account": "account1", "container": "box"}),
     job(source={"type": "azure", "conn_id": "blob", "container": "box"}),
+    job(source={"type": "azure", "conn_id": "blob", "container": "box", "endpoint_url": "https://host:8443"}),
+    job(target={"type": "gcs", "bucket": "lake", "endpoint_url": "http://host/"}),
 )
 
 BAD: tuple[tuple[dict[str, Any], str], ...] = (
@@ -94,6 +96,7 @@ BAD: tuple[tuple[dict[str, Any], str], ...] = (
     (job(target={"type": "s3", "bucket": "lake", "prefix": "../other"}), "/target/prefix"),
     (job(target={"type": "s3", "bucket": "lake", "prefx": "a"}), "/target/prefx"),
     (job(target={"type": "s3", "bucket": "lake", "endpoint_url": "http://u:p@h"}), "/target/endpoint_url"),
+    (job(target={"type": "gcs", "bucket": "lake", "endpoint_url": "host"}), "/target/endpoint_url"),
     (job(target={"type": "local", "path": "relative"}), "/target/path"),
     (source(host=None), "/source/host"),
     (source(host="/var/run/postgresql"), "/source/host"),

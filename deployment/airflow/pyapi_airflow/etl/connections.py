@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
+from urllib.parse import urlsplit
 
 from pyapi.etl.jobs import Endpoint
 from pyapi_airflow.etl.failures import Refused
@@ -41,7 +42,20 @@ def options_of(endpoint: Endpoint, *, lookup: Lookup, allowed: tuple[str, ...]) 
         connection = lookup(conn_id)
     except Exception as error:  # noqa: BLE001  (whatever keeps it, the record names one that is not to be had)
         raise Refused(f"There is no Airflow Connection {conn_id} ({type(error).__name__}).") from None
-    return options | _said_by(connection, endpoint.type)
+    said = _said_by(connection, endpoint.type)
+    _check_where(options, said, connection, endpoint.type)
+    return options | said
+
+
+def _check_where(options: Mapping[str, Any], said: Mapping[str, Any], connection: Any, kind: str) -> None:
+    """A token is worth as much to whoever it is sent to: a record may not send that of a Connection elsewhere."""
+    if kind == "azure" and "endpoint_url" in options and "endpoint_url" not in said:
+        raise Refused("The Airflow Connection says where it may be used: write endpoint_url into its extra.")
+    if kind == "rest" and connection.host:
+        host = str(connection.host)
+        allowed = urlsplit(host if "://" in host else f"https://{host}").hostname
+        if urlsplit(options["url"]).hostname != allowed:
+            raise Refused(f"The Airflow Connection is for {allowed}, and the record names another host.")
 
 
 def _said_by(connection: Any, kind: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _LONGEST = 600
+_STATEMENT = re.compile(r"\[libpq\] Failed to execute query '.*': (?=\S+: )", re.DOTALL)
 _URL_ACCOUNT = re.compile(r"(?<=://)[^\s/]*@")
 
 
@@ -29,6 +30,9 @@ def telling(what: str, *errors: type[Exception]) -> Iterator[None]:
 
 def shortly(error: BaseException) -> str:
     """What a driver says, on one line, without the account of a URL."""
-    # ADBC adds the whole query.
-    text = " ".join(str(error).partition("\nQuery was: ")[0].split()) or type(error).__name__
+    # Python adds the paths that it has tried, some of which nobody knows.
+    said = (isinstance(error, OSError) and error.strerror) or str(error)
+    # ADBC adds the whole statement, and says why after it.
+    said = _STATEMENT.sub("", said).partition("\nQuery was: ")[0]
+    text = " ".join(said.split()) or type(error).__name__
     return _URL_ACCOUNT.sub("***@", text)[:_LONGEST]

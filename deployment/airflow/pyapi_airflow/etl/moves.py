@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from pyapi.etl.jobs import Job, Table
 from pyapi.etl.kinds import Contract, Mode
 from pyapi_airflow.etl.columns import Progress, changes, check_cursor, described, empty_file, one_file
-from pyapi_airflow.etl.failures import MoveFailed, Refused
+from pyapi_airflow.etl.failures import MoveFailed, Refused, telling
 from pyapi_airflow.etl.openers import open_source, open_target
 from pyapi_airflow.etl.runs import Run
 from pyapi_airflow.etl.sources.base import Found, Source
@@ -33,7 +33,9 @@ def move(job: Job, run: Run, around: Surroundings) -> dict[str, Any]:
     with around.alone(run.record_id) as still_alone:
         target = open_target(job, run, around)
         try:
-            return _Move(job, run, around, target, still_alone).result()
+            # Sources and targets tell of their own places: what is left is the folder of this worker.
+            with telling(f"Keeping rows in {around.folder} of the worker", OSError):
+                return _Move(job, run, around, target, still_alone).result()
         finally:
             target.close()
 

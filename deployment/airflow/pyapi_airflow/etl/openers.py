@@ -1,10 +1,13 @@
 """Opens the source and the target that a job names."""
 
+from contextlib import suppress
 from typing import Any
+from urllib.parse import urlsplit
 
-from pyapi.etl.jobs import Job
+from pyapi.etl.jobs import Endpoint, Job
 from pyapi.etl.kinds import FORMATS
 from pyapi.etl.templates import fill, literal_part
+from pyapi_airflow.etl.addresses import check_host
 from pyapi_airflow.etl.connections import options_of
 from pyapi_airflow.etl.failures import Refused
 from pyapi_airflow.etl.places import open_place, path_of
@@ -16,7 +19,7 @@ from pyapi_airflow.etl.targets.base import Target
 
 def open_source(job: Job, run: Run, around: Surroundings) -> Source:
     """The source; each is imported only when it is asked for. Raises MoveFailed."""
-    options = options_of(job.source, lookup=around.lookup, allowed=around.conn_ids)
+    options = _options(job.source, around)
     query = None if job.query is None else fill(job.query, run.values)
     try:
         match job.source.type:
@@ -47,7 +50,7 @@ def open_source(job: Job, run: Run, around: Surroundings) -> Source:
 
 def open_target(job: Job, run: Run, around: Surroundings) -> Target:
     """The target. Raises MoveFailed."""
-    options: dict[str, Any] = options_of(job.target, lookup=around.lookup, allowed=around.conn_ids)
+    options = _options(job.target, around)
     try:
         match job.target.type:
             case "postgresql":
@@ -70,6 +73,16 @@ def open_target(job: Job, run: Run, around: Surroundings) -> Target:
                 return FileTarget(place, path, options.get("format") or FORMATS[0], run)
     except ImportError as error:
         raise _missing(job.target.type, error) from None
+
+
+def _options(endpoint: Endpoint, around: Surroundings) -> dict[str, Any]:
+    options = options_of(endpoint, lookup=around.lookup, allowed=around.conn_ids)
+    host = options.get("host") or urlsplit(options.get("endpoint_url") or "").hostname
+    if host:
+        # One without an address is told by whoever connects: a proxy may know it.
+        with suppress(OSError):
+            check_host(host, shown=host)
+    return options
 
 
 def _missing(kind: str, error: ImportError) -> Refused:

@@ -2,7 +2,9 @@
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,7 +13,7 @@ from urllib.parse import quote
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from pyapi_airflow.etl.failures import MoveFailed, Refused, shortly, telling
+from pyapi_airflow.etl.failures import Refused, telling
 
 
 class Place(Protocol):
@@ -54,12 +56,12 @@ class LocalPlace:
             # Nobody who looks for data takes a `.part` for one. A killed try has left the same, and nothing else.
             part = self._folder / "_pyapi" / f"{quote(path, safe='')}.part"
             part.parent.mkdir(parents=True, exist_ok=True)
-            part.unlink(missing_ok=True)
-            try:
-                os.link(source, part)
-            except OSError:
-                shutil.copyfile(source, part)
-            self._rename(part, target)
+            with _temporary(part):
+                try:
+                    os.link(source, part)
+                except OSError:
+                    shutil.copyfile(source, part)
+                self._rename(part, target)
 
     def write(self, path: str, content: bytes) -> None:
         """By a rename as well."""
@@ -67,8 +69,9 @@ class LocalPlace:
         with telling(f"Writing {target}", OSError):
             target.parent.mkdir(parents=True, exist_ok=True)
             part = target.with_name(f"{target.name}.part")
-            part.write_bytes(content)
-            self._rename(part, target)
+            with _temporary(part):
+                part.write_bytes(content)
+                self._rename(part, target)
 
     def read(self, path: str) -> bytes | None:
         """The bytes of a small file."""
@@ -81,7 +84,8 @@ class LocalPlace:
     def size(self, path: str) -> int | None:
         """Bytes of a file."""
         try:
-            return self._inside(path).stat().st_size
+            with telling(f"Looking at {path}", PermissionError):
+                return self._inside(path).stat().st_size
         except (FileNotFoundError, NotADirectoryError):
             return None
 
@@ -114,6 +118,16 @@ class LocalPlace:
             os.close(handle)
 
 
+@contextmanager
+def _temporary(part: Path) -> Iterator[None]:
+    """A file that is there no longer, whatever happens: a disk that is full must not stay full of halves."""
+    part.unlink(missing_ok=True)
+    try:
+        yield
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def allowed_path(path: str, *, allowed: tuple[Path, ...]) -> Path:
     """The path without links. Raises Refused outside of the folders of PYAPI_ETL_LOCAL_DIRS."""
     resolved = Path(path).resolve()
@@ -132,8 +146,14 @@ class S3Place:
 
     def put(self, source: Path, path: str) -> None:
         """One PUT, or parts that become a file when the last of them is there."""
+        from boto3.exceptions import S3UploadFailedError
+
         with telling(f"Writing {self.describe()}{path}", *self._errors):
-            self._client.upload_file(str(source), self._bucket, self._key(path))
+            try:
+                self._client.upload_file(str(source), self._bucket, self._key(path))
+            except S3UploadFailedError as error:
+                # It names a path of this worker, and the server's answer after it.
+                raise error.__context__ or error from None
 
     def write(self, path: str, content: bytes) -> None:
         """One PUT."""
@@ -216,17 +236,21 @@ def s3_client(options: Mapping[str, Any]) -> Any:
     )
 
 
-class ArrowPlace:
-    """Google Cloud Storage and Azure, through Arrow: written under a name that nobody looks for, then moved."""
+class GcsPlace:
+    """A prefix in a bucket of Google Cloud Storage: written under a name that nobody looks for, then copied there.
 
-    def __init__(self, system: pafs.FileSystem, base: str, name: str) -> None:
-        self._system = system
-        self._base = base.strip("/")
-        self._name = name
+    An object appears when it is complete; but a stream of Arrow's completes it even when it is thrown away.
+    """
+
+    def __init__(self, bucket: str, prefix: str, options: Mapping[str, Any]) -> None:
+        self._name = f"gs://{bucket}/{prefix.strip('/')}".rstrip("/") + "/"
+        self._base = f"{bucket}/{prefix}".strip("/")
+        self._endpoint = str(options.get("endpoint_url") or "").rstrip("/")
 
     def put(self, source: Path, path: str) -> None:
-        """Upload, then move; the move is one step of the service."""
-        part = f"{self._base}/_pyapi/{os.getpid()}-{Path(path).name}.part"
+        """Upload, then move: a copy within the service, which is one step of it."""
+        # The same for every try, so that a killed one leaves no more than this.
+        part = f"{self._base}/_pyapi/{quote(path, safe='')}.part"
         with telling(f"Writing {self._name}{path}", OSError, pa.ArrowException):
             pafs.copy_files(str(source), part, pafs.LocalFileSystem(), self._system)
             self._system.move(part, f"{self._base}/{path}")
@@ -240,7 +264,7 @@ class ArrowPlace:
             stream.write(content)
 
     def read(self, path: str) -> bytes | None:
-        """The bytes of a small file."""
+        """The bytes of a small object."""
         if self.size(path) is None:
             return None
         with (
@@ -251,13 +275,13 @@ class ArrowPlace:
             return content
 
     def size(self, path: str) -> int | None:
-        """Bytes of a file."""
+        """Bytes of an object."""
         with telling(f"Looking at {self._name}{path}", OSError, pa.ArrowException):
             found = self._system.get_file_info(f"{self._base}/{path}")
             return int(found.size) if found.is_file else None
 
     def delete(self, path: str) -> None:
-        """Take a file away."""
+        """Take an object away."""
         if self.size(path) is not None:
             with telling(f"Deleting {self._name}{path}", OSError, pa.ArrowException):
                 self._system.delete_file(f"{self._base}/{path}")
@@ -270,6 +294,17 @@ class ArrowPlace:
         """The address."""
         return self._name
 
+    @cached_property
+    def _system(self) -> pafs.FileSystem:
+        patience = timedelta(seconds=60)
+        if not self._endpoint:
+            return pafs.GcsFileSystem(retry_time_limit=patience)
+        scheme, _, host = self._endpoint.rpartition("://")
+        # Google's tokens are for Google: a record that names another server must not be given one.
+        return pafs.GcsFileSystem(
+            anonymous=True, scheme=scheme, endpoint_override=host, project_id="pyapi", retry_time_limit=patience
+        )
+
 
 def open_place(kind: str, options: Mapping[str, Any], path: str, *, allowed: tuple[Path, ...]) -> Place:
     """The place that the options name, at `path` in it."""
@@ -277,16 +312,11 @@ def open_place(kind: str, options: Mapping[str, Any], path: str, *, allowed: tup
         return LocalPlace(path, allowed=allowed)
     if kind == "s3":
         return S3Place(options["bucket"], path, options)
-    try:
-        if kind == "gcs":
-            return ArrowPlace(pafs.GcsFileSystem(), f"{options['bucket']}/{path}", f"gs://{options['bucket']}/{path}")
-        system = pafs.AzureFileSystem(
-            options.get("account", ""), account_key=options.get("account_key"), sas_token=options.get("sas_token")
-        )
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise MoveFailed(f"{kind} cannot be reached: {shortly(error)}") from None
-    container = options["container"]
-    return ArrowPlace(system, f"{container}/{path}", f"abfss://{container}@{options.get('account')}/{path}")
+    if kind == "gcs":
+        return GcsPlace(options["bucket"], path, options)
+    from pyapi_airflow.etl.azure import AzurePlace
+
+    return AzurePlace(options["container"], path, options)
 
 
 def path_of(kind: str, options: Mapping[str, Any]) -> str:

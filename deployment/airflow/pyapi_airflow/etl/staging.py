@@ -67,6 +67,14 @@ class Workshop:
 
     def bring_in(self, readings: list[Incoming], plan: Iterable[dict[str, Any]], identity: str) -> Package:
         """Read all tables, one after the other. `plan` is asked when all is read, and makes the package complete."""
+        try:
+            return self._bring_in(readings, plan, identity)
+        except BaseException:
+            # Half a package helps no later try, and a disk that is full needs its room.
+            shutil.rmtree(self._owner, ignore_errors=True)
+            raise
+
+    def _bring_in(self, readings: list[Incoming], plan: Iterable[dict[str, Any]], identity: str) -> Package:
         with _original_error():
             pipeline = self._pipeline()
             import dlt
@@ -129,14 +137,14 @@ def _hints(schema: pa.Schema | None) -> Any:
 
 @contextmanager
 def _original_error() -> Iterator[None]:
-    """What a source has raised: dlt wraps it several times, with its own words around it."""
+    """What a source or a disk has raised: dlt wraps it several times, with its own words around it."""
     try:
         yield
-    except MoveFailed:
+    except (MoveFailed, OSError):
         raise
     except Exception as error:
         cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, MoveFailed):
+        while cause is not None and not isinstance(cause, MoveFailed | OSError):
             cause = cause.__cause__ or cause.__context__
         if cause is not None:
             raise cause from None

@@ -34,6 +34,7 @@ _TYPES: Mapping[int, pa.DataType] = {
     FIELD_TYPE.DATETIME: pa.timestamp("us"),
     FIELD_TYPE.TIMESTAMP: pa.timestamp("us", tz="UTC"),
     FIELD_TYPE.BIT: pa.binary(),
+    FIELD_TYPE.GEOMETRY: pa.binary(),
 }
 # A TIME may be negative, or last for weeks: as text it stays what it is.
 _CONVERSIONS = {**conversions, FIELD_TYPE.TIME: str}
@@ -71,23 +72,18 @@ class MysqlSource:
 
     def rows(self, found: Found, *, since: str | None) -> Iterator[pa.RecordBatch]:
         """Batches of `batch_size` rows; the driver keeps no more than that."""
-        assert found.schema is not None
-        statement = f"SELECT {', '.join(map(_quoted, found.schema.names))} FROM {found.plan}"  # noqa: S608  (quoted)
-        parameters: list[Any] = []
-        if since is not None and found.table.cursor is not None:
-            kind = found.schema.field(found.table.cursor).type
-            # Arrow compares texts by their bytes, so MySQL has to.
-            column = f"{'BINARY ' if pa.types.is_string(kind) else ''}{_quoted(found.table.cursor)}"
-            # Without parameters pymysql leaves the percent signs of a query alone.
-            statement = statement.replace("%", "%%") + f" WHERE {column} {'>=' if found.table.primary_key else '>'} %s"
-            parameters.append(plain_cursor(since.removesuffix("Z"), kind))
         with (
             telling(f"Reading `{found.table.name}` of {self._server}", pymysql.Error, OSError),
             self._connection.cursor(SSCursor) as cursor,
         ):
-            cursor.execute(statement, parameters or None)
-            while rows := cursor.fetchmany(self._job.batch_size):
-                yield as_batch(rows, found.schema, found.table.name)
+            cursor.execute(*_statement(found, since))
+            try:
+                while rows := cursor.fetchmany(self._job.batch_size):
+                    yield as_batch(rows, _schema(found), found.table.name)
+            except BaseException:
+                # The driver would read to the end what nobody wants any more, from a server that may be gone.
+                cursor._result.unbuffered_active = False
+                raise
 
     def close(self) -> None:
         """End the connection."""
@@ -141,6 +137,29 @@ def _type(field: Any) -> pa.DataType:
     if field.type_code in _TEXTS:
         return pa.binary() if field.charsetnr == _BINARY else pa.string()
     return _TYPES.get(field.type_code, pa.string())
+
+
+def _schema(found: Found) -> pa.Schema:
+    assert found.schema is not None, "a server tells its columns"
+    return found.schema
+
+
+def _statement(found: Found, since: str | None) -> tuple[str, list[Any] | None]:
+    """The SELECT and its parameters. Without any, pymysql leaves the percent signs of a query alone."""
+    schema = _schema(found)
+    statement = f"SELECT {', '.join(map(_read, schema))} FROM {found.plan}"  # noqa: S608  (quoted)
+    if since is None or found.table.cursor is None:
+        return statement, None
+    kind = schema.field(found.table.cursor).type
+    # Arrow compares texts by their bytes, so MySQL has to.
+    column = f"{'BINARY ' if pa.types.is_string(kind) else ''}{_quoted(found.table.cursor)}"
+    statement += f" WHERE {column} {'>=' if found.table.primary_key else '>'} "
+    return f"{statement.replace('%', '%%')}%s", [plain_cursor(since.removesuffix("Z"), kind)]
+
+
+def _read(column: pa.Field) -> str:
+    """The server writes six digits of a FLOAT, and all of them of a DOUBLE."""
+    return f"{_quoted(column.name)} + 0E0" if pa.types.is_float32(column.type) else _quoted(column.name)
 
 
 def _quoted(name: str) -> str:

@@ -1,7 +1,5 @@
 """REST APIs that answer JSON, page after page, with dlt's client."""
 
-import ipaddress
-import socket
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,6 +10,7 @@ from urllib3.util.retry import Retry
 
 from pyapi.etl.jobs import Job
 from pyapi.etl.templates import fill
+from pyapi_airflow.etl.addresses import check_host
 from pyapi_airflow.etl.failures import MoveFailed, Refused, shortly
 from pyapi_airflow.etl.runs import Run
 from pyapi_airflow.etl.sources.base import Found
@@ -91,12 +90,9 @@ class _Session(requests.Session):
         if parts.netloc != self._host:
             raise Refused(f"{_shown(url)} is another host than the record names: the next page is not asked for there.")
         try:
-            found = socket.getaddrinfo(parts.hostname, parts.port or 443, type=socket.SOCK_STREAM)
+            check_host(parts.hostname or "", shown=_shown(url))
         except OSError as error:
             raise MoveFailed(f"{_shown(url)} has no address: {shortly(error)}") from None
-        # Clouds answer with the credentials of a machine at these.
-        if any(ipaddress.ip_address(item[4][0]).is_link_local for item in found):
-            raise Refused(f"{_shown(url)} is an address of this machine's own network: it is not asked.")
 
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
         """One request, no redirects."""

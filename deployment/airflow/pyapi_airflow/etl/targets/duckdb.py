@@ -1,6 +1,7 @@
 """DuckDB as a target: one file of the worker; rows and state in one transaction."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,9 @@ class DuckdbTarget:
                 )
                 connection.execute("COMMIT")
             except BaseException:
-                connection.execute("ROLLBACK")
+                # A full disk ends the transaction by itself: what it said is the error to tell.
+                with suppress(duckdb.Error):
+                    connection.execute("ROLLBACK")
                 raise
         return staged.path.stat().st_size
 
