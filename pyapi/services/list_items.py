@@ -7,8 +7,8 @@ from typing import Any, Final, NamedTuple
 from cachetools import LRUCache
 
 from pyapi.db.dao import record_of
-from pyapi.schemas.data_schemas import DataItem, DataSummaryItem
 from pyapi.schemas.deployment_schemas import DeploymentFields
+from pyapi.schemas.schedule_schemas import ScheduleFields
 from pyapi.services.record_views import RecordViews
 from pyapi.services.turns import Turns
 
@@ -73,15 +73,11 @@ class ListItems:
 
     def _made(self, raw: Raw) -> _Text:
         row = record_of(raw)
-        item: DataItem | DataSummaryItem
         if self._is_stranger:
-            item = self._views.summary_item(row)
-            json = item.model_dump_json().encode()
-        else:
-            item = self._views.item(row)
-            json = item.model_dump_json(exclude=set(_DEPLOYMENT)).encode()[:-1] + b","
-        ends = [time for time in (item.next_run_at, item.paused_until) if time is not None]
-        return _Text(json, min(ends, default=None), item.schedule_error)
+            summary = self._views.summary_item(row)
+            return _text(summary, summary.model_dump_json().encode())
+        item = self._views.item(row)
+        return _text(item, item.model_dump_json(exclude=set(_DEPLOYMENT)).encode()[:-1] + b",")
 
     def _deployment(self, raw: Raw, error: str | None) -> bytes:
         """The end of an item."""
@@ -90,3 +86,8 @@ class ListItems:
         row = record_of((*raw[:3], None, *raw[4:12], None, raw[13]))
         fields = self._views.deployment(row, error=error)
         return DeploymentFields.model_construct(**fields).model_dump_json()[1:].encode()
+
+
+def _text(item: ScheduleFields, json: bytes) -> _Text:
+    ends = [time for time in (item.next_run_at, item.paused_until) if time is not None]
+    return _Text(json, min(ends, default=None), item.schedule_error)

@@ -269,6 +269,10 @@ async def _body(request: StrictRequest) -> Any:
         raise RequestValidationError([reason], body=error.doc) from error
 
 
+_Plans = dict[str, list[tuple[re.Pattern[str], Plan | None]]]
+"""By method: the pattern of a path, and its plan; None for what the router answers."""
+
+
 class PlannedRoutes:
     """Stands before a router and answers what has a plan; the router answers the rest, what is not found included."""
 
@@ -276,7 +280,7 @@ class PlannedRoutes:
         """`routes` in the order in which the router tries them; their paths begin after `prefix`."""
         self._app = app
         self._prefix = prefix
-        self._plans: dict[str, list[tuple[re.Pattern[str], Plan | None]]] = {}
+        self._plans: _Plans = {}
         for route in routes:
             plan = plan_of(route)
             for method in route.methods or ():
