@@ -66,9 +66,10 @@ def database(request: Request) -> Database:
 
 def patience_of(request: Request) -> Patience:
     """One for each request, whoever needs it."""
-    if not hasattr(request.state, "patience"):
-        request.state.patience = Patience(ANSWER_SECONDS)
-    patience: Patience = request.state.patience
+    state = request.scope.setdefault("state", {})  # what `request.state` shows, without its detours
+    if "patience" not in state:
+        state["patience"] = Patience(ANSWER_SECONDS)
+    patience: Patience = state["patience"]
     return patience
 
 

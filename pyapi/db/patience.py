@@ -1,9 +1,10 @@
 """How long one request may wait for the database."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from time import monotonic
+from typing import TypeVar
 
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -11,6 +12,8 @@ from sqlalchemy.orm import Session
 
 from pyapi.db.engine import STATEMENT_SECONDS
 from pyapi.db.places import limits_of_request
+
+Result = TypeVar("Result")
 
 
 class Patience:
@@ -49,12 +52,11 @@ class Patience:
                 if (deadline := limit.when()) is not None:
                     self._left = max(0.0, deadline - clock())
 
-    @contextmanager
-    def spend(self) -> Iterator[float | None]:
-        """For one statement in the block: yields how many seconds it may take."""
+    async def spend(self, statement: Callable[..., Awaitable[Result]]) -> Result:
+        """Run one statement, whose `timeout` are the seconds that it may take."""
         began = monotonic()
         try:
-            yield None if self._left is None else min(self._left, STATEMENT_SECONDS)
+            return await statement(timeout=None if self._left is None else min(self._left, STATEMENT_SECONDS))
         finally:
             if self._left is not None:
                 self._left = max(0.0, self._left - (monotonic() - began))

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, Self
 
 import asyncpg
@@ -68,8 +69,7 @@ class PooledConnections:
         """The rows of one statement."""
         held = await self._connection(patience)
         try:
-            with patience.spend() as seconds:
-                rows: list[asyncpg.Record] = await held.driver_connection.fetch(text, *arguments, timeout=seconds)
+            rows: list[asyncpg.Record] = await patience.spend(partial(held.driver_connection.fetch, text, *arguments))
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) or is_unavailable(error):
                 # Thrown away, as `transaction` does: it may still be busy with what nobody waits for.

@@ -1,12 +1,14 @@
 """The languages that schedules are described in, and which of them a client asks for."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final, Literal, TypeAlias, get_args
 
 Language: TypeAlias = Literal["en", "zh_TW", "zh_CN"]
 LANGUAGES: Final[tuple[Language, ...]] = get_args(Language)
 
 _MOST_RANGES = 50
+_LONGEST_REMEMBERED = 128
 # Script and region subtags; Chinese without one is read as simplified, as Unicode's likely subtags have it.
 _CHINESE: Final[Mapping[str, Language]] = {
     "hant": "zh_TW",
@@ -21,9 +23,15 @@ _CHINESE: Final[Mapping[str, Language]] = {
 
 def language_of(accept_language: str | None) -> Language:
     """The language to answer in, from an `Accept-Language` header (RFC 9110, 12.5.4); English when in doubt."""
+    wanted = accept_language or ""
+    return _best(wanted) if len(wanted) <= _LONGEST_REMEMBERED else _best.__wrapped__(wanted)
+
+
+@lru_cache(256)
+def _best(wanted: str) -> Language:
     best: Language = "en"
     best_quality = 0.0
-    for language_range in (accept_language or "").split(",")[:_MOST_RANGES]:
+    for language_range in wanted.split(",")[:_MOST_RANGES]:
         tag, *parameters = (part.strip().lower() for part in language_range.split(";"))
         language = _language_of_tag(tag)
         quality = _quality(parameters)

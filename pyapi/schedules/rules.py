@@ -49,6 +49,7 @@ LONGEST_EXECUTION: Final = 31 * 86_400
 MOST_TAGS: Final = 50
 LONGEST_TAG: Final = 100
 """Characters of Airflow's column `dag_tag.name`."""
+_LONGEST_REMEMBERED = 128
 FIRST_TIME_YEAR: Final = 1970
 LAST_START_YEAR: Final = 2099
 """croniter looks 50 years ahead."""
@@ -128,7 +129,39 @@ def parse_rule(config: object) -> tuple[Rule | None, list[FieldError]]:
         return Rule(), []
     if not isinstance(config, Mapping):
         return None, [FieldError('Write an object, as in {"schedule": "0 9 * * *"}.', "")]
-    fields = _Fields(config)
+    values = tuple(config.get(name) for name in RULE_KEYS)
+    if (known := _to_remember(values)) is None:
+        return _read(values)
+    rule, errors = _read_again(known)
+    return rule, list(errors)
+
+
+def _to_remember(values: tuple[Any, ...]) -> tuple[tuple[type, Any], ...] | None:
+    """The values as a key, with types, for True equals 1; None when one is long, or of a kind that no rule has."""
+    known: list[tuple[type, Any]] = []
+    for value in values:
+        kept = tuple(value) if isinstance(value, list) else value
+        parts = kept if isinstance(kept, tuple) else (kept,)
+        if len(parts) > MOST_TAGS or not all(_is_short(part, is_listed=parts is kept) for part in parts):
+            return None
+        known.append((type(value), kept))
+    return tuple(known)
+
+
+def _is_short(value: object, *, is_listed: bool) -> bool:
+    if isinstance(value, str):
+        return len(value) <= _LONGEST_REMEMBERED
+    return not is_listed and (value is None or isinstance(value, int | float))
+
+
+# Many records share a rule, and each is read again and again.
+@lru_cache(1024)
+def _read_again(known: tuple[tuple[type, Any], ...]) -> tuple[Rule | None, list[FieldError]]:
+    return _read(tuple(list(kept) if kind is list else kept for kind, kept in known))
+
+
+def _read(values: tuple[Any, ...]) -> tuple[Rule | None, list[FieldError]]:
+    fields = _Fields(dict(zip(RULE_KEYS, values, strict=True)))
     timezone = fields.timezone("timezone") or "UTC"
     kind, cron, interval = fields.schedule("schedule")
     rule = Rule(

@@ -4,8 +4,6 @@ from collections.abc import Hashable, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from cachetools import LRUCache
-
 from pyapi.db.dao import record_of
 from pyapi.schemas.deployment_schemas import DeploymentFields
 from pyapi.schemas.schedule_schemas import ScheduleFields
@@ -34,20 +32,32 @@ class _Text(NamedTuple):
 
 
 class ListTexts:
-    """Remembers texts by all that they are made of, so none is ever out of date."""
+    """Remembers texts by all that they are made of, so none is ever out of date.
+
+    In two generations: what is asked for moves to the young one and, when that is full, the old one is forgotten.
+    """
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
-        self._texts: LRUCache[Hashable, _Text] = LRUCache(most_bytes, getsizeof=lambda text: len(text.json))
+        self._half = most_bytes // 2
+        self._young: dict[Hashable, _Text] = {}
+        self._old: dict[Hashable, _Text] = {}
+        self._bytes = 0
 
     def find(self, key: Hashable, now: datetime) -> _Text | None:
         """What was made of this key, if it still holds."""
-        found = self._texts.get(key)
+        found = self._young.get(key)
+        if found is None and (found := self._old.get(key)) is not None:
+            self.keep(key, found)
         return None if found is None or (found.until is not None and found.until <= now) else found
 
     def keep(self, key: Hashable, text: _Text) -> None:
         """Remember a text that is not too long."""
-        if len(text.json) <= LONGEST:
-            self._texts[key] = text
+        if len(text.json) > LONGEST:
+            return
+        if self._bytes + len(text.json) > self._half:
+            self._old, self._young, self._bytes = self._young, {}, 0
+        self._young[key] = text
+        self._bytes += len(text.json)
 
 
 class ListItems:

@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from functools import cache
+from typing import Any, Final, TypeVar
+
+from pydantic import BaseModel
 
 from pyapi.db.dao import RecordRow
 from pyapi.exceptions import NotFound
@@ -29,7 +32,7 @@ class RecordViews:
 
     def record(self, row: RecordRow) -> DataRead:
         """For those who are signed in."""
-        return DataRead.model_construct(**self._fields(row), next_runs=next_run_times(row, now=self.now))
+        return _made(DataRead, self._fields(row) | {"next_runs": next_run_times(row, now=self.now)})
 
     def summary(self, row: RecordRow) -> DataSummary:
         """For strangers."""
@@ -37,7 +40,7 @@ class RecordViews:
 
     def item(self, row: RecordRow) -> DataItem:
         """The same in a list."""
-        return DataItem.model_construct(**self._fields(row))
+        return _made(DataItem, self._fields(row))
 
     def deployment(self, row: RecordRow, *, error: str | None) -> dict[str, Any]:
         """What Airflow has made of a record; `error` is why no schedule can be made of it."""
@@ -59,6 +62,24 @@ class RecordViews:
         shown |= shown_texts(shown)
         schedule = schedule_fields(row, now=self.now, language=self.language)
         return shown | schedule | {"schedule": _shown_schedule(row.config)}
+
+
+Item = TypeVar("Item", bound=DataItem)
+
+
+def _made(model: type[Item], fields: dict[str, Any]) -> Item:
+    """The same as `model_construct`, which takes half of the time in which a record is shown. All fields are there."""
+    made = model.__new__(model)
+    object.__setattr__(made, "__dict__", {name: fields[name] for name in _names(model)})
+    object.__setattr__(made, "__pydantic_fields_set__", set())
+    object.__setattr__(made, "__pydantic_extra__", None)
+    object.__setattr__(made, "__pydantic_private__", None)
+    return made
+
+
+@cache
+def _names(model: type[BaseModel]) -> tuple[str, ...]:
+    return tuple(model.model_fields)
 
 
 def no_such_record() -> NotFound:

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPBearer, OAuth2PasswordBearer
@@ -28,12 +28,16 @@ LOGIN_URL = "auth/login"
 class _ShownPasswordFlow(OAuth2PasswordBearer):
     """It only says in OpenAPI how to sign in, which makes Swagger's "Authorize" work; the header is read below."""
 
+    is_only_shown: Final = True
+
     async def __call__(self) -> None:  # type: ignore[override]
         """Find nothing out."""
 
 
 class _ShownBearer(HTTPBearer):
     """The same for tokens of programs."""
+
+    is_only_shown: Final = True
 
     async def __call__(self) -> None:  # type: ignore[override]
         """Find nothing out."""

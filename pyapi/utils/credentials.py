@@ -171,7 +171,7 @@ def _may_hold_secret(text: str) -> bool:
 
 
 def _is_marked(text: str) -> bool:
-    return len(text) >= _SHORTEST_MARKED and any(mark in text for mark in _MARKS)
+    return len(text) >= _SHORTEST_MARKED and _MARK.search(text) is not None
 
 
 def find_secrets(text: str) -> list[Secret]:
@@ -290,6 +290,7 @@ _MARKS = (
     *("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "xox", "k_live_", "k_test_", "AKIA", "ASIA"),
     *("pyapi_pat_", "hooks.slack", "/webhooks/", "-----BEGIN", "x-oauth-basic"),
 )
+_MARK = re.compile("|".join(map(re.escape, _MARKS)))
 _SHORTEST_MARKED = 12
 _KNOWN_TOKEN = re.compile(
     r"(?<![A-Za-z0-9])(?:gh[opsur]_[A-Za-z0-9]{8,}+|(?:github_pat_|pyapi_pat_|glpat-|xox[a-z]-|[rs]k_(?:live|test)_)"

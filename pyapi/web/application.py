@@ -50,6 +50,8 @@ def get_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         # A redirect to the other spelling would name the Host header, and clients lose their body on the way.
         redirect_slashes=False,
+        # Three looks at the environment for each request; what a request took stands in our log and numbers.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
         generate_unique_id_function=_operation_id,
         lifespan=partial(lifespan, settings=settings),
     )

@@ -115,7 +115,10 @@ class _Step:
         self._is_generator = inspect.isasyncgenfunction(self._call)
         if self._is_generator:
             self._enter = asynccontextmanager(self._call)
-        self._parts = [_Step(part) for part in dependant.dependencies]
+        # What only stands in OpenAPI answers None, to whoever asks.
+        shown = [part for part in dependant.dependencies if getattr(part.call, "is_only_shown", False)]
+        self._nothing = {part.name: None for part in shown if part.name}
+        self._parts = [_Step(part) for part in dependant.dependencies if part not in shown]
         self._parameters = [
             _Parameters(fields, kind)
             for fields, kind in (
@@ -165,7 +168,7 @@ class _Step:
 
     async def values(self, run: _Run) -> dict[str, Any]:
         """The arguments of the function; what is not valid stands in `run.errors`."""
-        values: dict[str, Any] = {}
+        values: dict[str, Any] = dict(self._nothing)
         for part in self._parts:
             found = await part.result(run)
             if part.name is not None:
