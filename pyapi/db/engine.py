@@ -199,7 +199,7 @@ def is_unavailable(error: BaseException) -> bool:
     """Whether `error` means that the database is away, locked or too slow, and the same request may work later."""
     if isinstance(error, PoolTimeoutError | TimeoutError | OSError):
         return True
-    if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError):
+    if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError | asyncpg.InternalClientError):
         state = getattr(error, "sqlstate", None)
         return state is None or _passes(state)
     if not isinstance(error, DBAPIError):

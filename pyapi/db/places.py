@@ -127,8 +127,12 @@ class FairPool(AsyncAdaptedQueuePool):
 
     @property
     def has_one_at_once(self) -> bool:
-        """Whether a connection is there, and nobody waits for it."""
-        return self._places.is_free and self.checkedin() > 0
+        """Whether a connection is there that was not cut, and nobody waits for it."""
+        if not self._places.is_free or not self.checkedin():
+            return False
+        newest: ConnectionPoolEntry = self._pool._queue._queue[-1]  # type: ignore[attr-defined]  # nobody else tells
+        held = newest.dbapi_connection
+        return held is not None and not held.driver_connection.is_closed()
 
     def _do_get(self) -> ConnectionPoolEntry:
         if not self._places.enter_at_once():

@@ -6,7 +6,6 @@ What holds for sessions holds here: places, patience, and whose fault a failure 
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, Self
@@ -14,7 +13,6 @@ from typing import Any, Protocol, Self
 import asyncpg
 from sqlalchemy import Executable
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
-from sqlalchemy.exc import MissingGreenlet
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import greenlet_spawn
 
@@ -82,8 +80,7 @@ class PooledConnections:
     async def _connection(self, patience: Patience) -> Any:
         # A greenlet costs as much as a statement; SQLAlchemy needs one only where it waits.
         if self._pool.has_one_at_once:
-            with suppress(MissingGreenlet):  # it was cut since, and another one has to be made
-                return self._pool.connect()
+            return self._pool.connect()
         async with patience.limit() as start:
             start()
             return await greenlet_spawn(self._pool.connect)
