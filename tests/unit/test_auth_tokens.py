@@ -417,6 +417,14 @@ def test_signed_claims_of_any_value_are_invalid_or_true(changes: dict[str, Any])
 # --- what is accepted ---
 
 
+def test_a_token_that_was_read_before_ends_all_the_same() -> None:
+    signer = TokenSigner(KEY)
+    token = signer.sign(user_id=1, session_id=UUID(int=5), issued_at=NOW, expires_at=NOW + timedelta(minutes=1))
+    signer.verify(token, now=NOW)
+    with pytest.raises(InvalidToken):
+        signer.verify(token, now=NOW + timedelta(minutes=1))
+
+
 def test_round_trip() -> None:
     claims = SIGNER.verify(sign(), now=NOW)
     issued = NOW.replace(microsecond=0)

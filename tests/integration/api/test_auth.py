@@ -4,7 +4,7 @@ import asyncio
 import base64
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,15 +14,11 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from jose import jwt
-from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pyapi.services.password_service import PasswordService
-from pyapi.settings import Settings
 from pyapi.utils.auth import PasswordHasher, TokenSigner
-from pyapi.web.application import get_app
-from tests.conftest import NewDatabase
 from tests.fixtures.application import PASSWORD, SECRET_KEY, Account, SignUp, assert_problem, log_in
 
 AUTH = "/api/auth"
@@ -1229,21 +1225,6 @@ async def test_public_routes_do_not_look_at_the_header(client: httpx.AsyncClient
 
 
 # --- requests that meet: these need connections of their own ---
-
-
-@pytest.fixture(scope="module")
-async def racing_app(new_database: NewDatabase, settings: Settings) -> AsyncIterator[FastAPI]:
-    """An application on a database of its own, with a pool of connections and real commits."""
-    app = get_app(settings.model_copy(update={"database_url": SecretStr(await new_database())}))
-    async with app.router.lifespan_context(app):
-        yield app
-
-
-@pytest.fixture
-async def racing(racing_app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(racing_app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-        yield client
 
 
 async def open_account(client: httpx.AsyncClient, username: str) -> int:

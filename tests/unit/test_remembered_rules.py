@@ -1,0 +1,94 @@
+"""Rules and runs are remembered, and nobody can tell."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import product
+from typing import Any
+
+import pytest
+
+from pyapi.db.dao import RecordRow
+from pyapi.schedules import rules
+from pyapi.schedules.rules import RULE_KEYS, parse_rule
+from pyapi.services import schedule_service
+from pyapi.services.schedule_service import derive, next_run_times, outlook_of, run_times
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        pytest.param({"schedule": True}, {"schedule": 1}, id="true is no number"),
+        pytest.param({"retries": 1}, {"retries": True}, id="a number is not true"),
+        pytest.param({"retries": 1}, {"retries": 1.0}, id="1.0 is not 1"),
+        pytest.param({"tags": ["a"]}, {"tags": "a"}, id="a text is no list"),
+        pytest.param({"tags": [True]}, {"tags": [1]}, id="in lists too"),
+    ],
+)
+def test_what_is_equal_to_python_is_not_the_same(one: dict[str, Any], other: dict[str, Any]) -> None:
+    fresh = [repr(rules._read(tuple(config.get(key) for key in RULE_KEYS))) for config in (one, other)]
+    for first, second in ((one, other), (other, one)):
+        assert [repr(parse_rule(config)) for config in (first, second, first)] == [
+            fresh[0 if config is one else 1] for config in (first, second, first)
+        ]
+
+
+def test_who_is_given_errors_may_change_them() -> None:
+    config = {"schedule": "no schedule"}
+    _, errors = parse_rule(config)
+    errors.clear()
+    assert len(parse_rule(config)[1]) == 1
+
+
+@pytest.mark.parametrize("key", RULE_KEYS)
+def test_a_value_of_any_kind_is_answered(key: str) -> None:
+    values: list[Any] = ["x" * 1000, [["deep"]], {"a": 1}, [None], ["a"] * 51, 10**400, float("nan"), float("inf")]
+    for value in values:
+        rule, errors = parse_rule({key: value})
+        assert (rule is None) == bool(errors)
+
+
+CONFIGS: list[dict[str, Any]] = [
+    {"schedule": "0 13 * * *"},
+    {"schedule": "0 13 * * *", "timezone": "Asia/Taipei"},
+    {"schedule": "*/5 * * * *", "start_date": "2026-03-01T12:07:00Z"},
+    {"schedule": "*/5 * * * *", "end_date": "2026-03-01T12:12:00Z"},
+    {"schedule": "*/5 * * * *", "paused_until": "2026-03-01T12:20:00Z"},
+    {"schedule": "0 0 30 2 *"},
+    {"schedule": 3600},
+    {"schedule": "@once", "start_date": "2026-03-01T12:05:00Z"},
+    {},
+]
+
+
+def row_of(config: dict[str, Any], status: str) -> RecordRow:
+    blank = dict.fromkeys(RecordRow._fields)
+    return RecordRow(**blank | {"config": config, "status": status, "scheduled_since": NOON})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_the_next_runs_are_those_that_follow_now(config: dict[str, Any]) -> None:
+    """Asked forwards and backwards in time, so that what is remembered is too old, and too new."""
+    minutes = [0, 1, 4, 5, 6, 59, 60, 61, 24 * 60, 5, 0]
+    for minute, status in product(minutes, ("active", "inactive")):
+        now, row = NOON + timedelta(minutes=minute), row_of(config, status)
+        found = outlook_of(status, config, NOON)
+        runs = found.next_runs(after=now, count=5)
+        assert next_run_times(row, now=now) == run_times(found.rule, runs)
+        assert derive(status, config, since=NOON, now=now)[0] == next(iter(runs), None)
+
+
+def test_runs_are_computed_once_until_the_first_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    computed: list[datetime] = []
+    compute = schedule_service.next_runs
+
+    def counted(rule: Any, *, after: datetime, count: int) -> list[datetime]:
+        computed.append(after)
+        return compute(rule, after=after, count=count)
+
+    monkeypatch.setattr(schedule_service, "next_runs", counted)
+    schedule_service._upcoming.cache_clear()
+    row = row_of({"schedule": "17 */2 * * *"}, "active")
+    for minute in (0, 16, 17, 18, 136, 137):
+        next_run_times(row, now=NOON + timedelta(minutes=minute))
+    assert [time - NOON for time in computed] == [timedelta(minutes=minute) for minute in (0, 17, 137)]
