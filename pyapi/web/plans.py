@@ -228,10 +228,9 @@ class Plan:
 
     def _render(self, answer: Any, collected: Response) -> ASGIApp:
         """As JSON, by the type that the route promises."""
-        headers = collected.raw_headers
         if isinstance(answer, Response):
-            answer.raw_headers += headers
             return answer
+        headers = collected.raw_headers
         field, status = self.route.response_field, collected.status_code or self.route.status_code or 200
         if field is None:
             return _Answer(status, headers, b"")

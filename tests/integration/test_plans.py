@@ -121,13 +121,13 @@ CASES: dict[str, tuple[str, str, object]] = {
     "body that is no JSON": ("POST", "/api/body", b"{"),
     "body that is no object": ("POST", "/api/body", b"[]"),
     "no body": ("POST", "/api/body", b""),
-    "nothing": ("DELETE", "/api/nothing", None),
     "an answer of its own": ("GET", "/api/response", None),
     "what FastAPI answers": ("GET", "/api/later", None),
     "another method": ("DELETE", "/api/wanted", None),
     "nowhere": ("GET", "/api/nowhere", None),
     "outside": ("GET", "/one/7", None),
 }
+NO_CONTENT = ("DELETE", "/api/nothing", None)
 
 
 async def ask(case: str, *, planned: bool) -> tuple[int, list[tuple[str, str]], object, list[str]]:
@@ -145,6 +145,12 @@ async def ask(case: str, *, planned: bool) -> tuple[int, list[tuple[str, str]], 
 @pytest.mark.parametrize("case", CASES)
 async def test_a_plan_answers_what_fastapi_answers(case: str) -> None:
     assert await ask(case, planned=True) == await ask(case, planned=False)
+
+
+async def test_where_nothing_is_said_no_type_of_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FastAPI names one; there is no content that could have it (RFC 9110, 8.3)."""
+    monkeypatch.setitem(CASES, "nothing", NO_CONTENT)
+    assert await ask("nothing", planned=True) == (204, [], "", [])
 
 
 async def test_a_dependency_runs_once_and_is_closed_before_the_answer() -> None:
