@@ -14,7 +14,6 @@ from sqlalchemy import (
     cast,
     delete,
     func,
-    insert,
     literal_column,
     null,
     select,
@@ -108,11 +107,6 @@ class DataRecordDAO:
         What follows from a schedule is not emptied then: it comes with the change.
         """
         await self._session.execute(_ACT_AS, {"id": str(user_id), "name": username})
-
-    async def add(self, **values: Any) -> RecordRow:
-        """Insert a record."""
-        result = await self._session.execute(insert(DataRecord).values(**values).returning(*_COLUMNS))
-        return RecordRow._make(result.one())
 
     async def get(self, record_id: int) -> RecordRow | None:
         """A record by id."""

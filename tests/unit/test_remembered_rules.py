@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pyapi.db.dao import RecordRow
-from pyapi.schedules import rules
+from pyapi.schedules import rules, runs
 from pyapi.schedules.rules import RULE_KEYS, parse_rule
 from pyapi.services import schedule_service
 from pyapi.services.schedule_service import derive, next_run_times, outlook_of, run_times
@@ -73,14 +73,14 @@ def test_the_next_runs_are_those_that_follow_now(config: dict[str, Any]) -> None
     for minute, status in product(minutes, ("active", "inactive")):
         now, row = NOON + timedelta(minutes=minute), row_of(config, status)
         found = outlook_of(status, config, NOON)
-        runs = found.next_runs(after=now, count=5)
-        assert next_run_times(row, now=now) == run_times(found.rule, runs)
-        assert derive(status, config, since=NOON, now=now)[0] == next(iter(runs), None)
+        following = found.next_runs(after=now, count=5)
+        assert next_run_times(row, now=now) == run_times(found.rule, following)
+        assert derive(status, config, since=NOON, now=now)[0] == next(iter(following), None)
 
 
 def test_runs_are_computed_once_until_the_first_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     computed: list[datetime] = []
-    compute = schedule_service.next_runs
+    compute = runs.next_runs
 
     def counted(rule: Any, *, after: datetime, count: int) -> list[datetime]:
         computed.append(after)
