@@ -18,7 +18,7 @@ from benchmarks.server import Postgres
 from benchmarks.variants import Variant
 from pyapi.airflow_environment import COMPONENTS
 from pyapi.db.engine import parse_database_url
-from pyapi.db.migrations import prepare_schema
+from pyapi.db.schema_version import prepare_schema
 from tests.airflow.running import RunningAirflow
 
 AIRFLOW = "Airflow"

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 
 from pyapi.db.embedded import EmbeddedPostgres
-from pyapi.db.migrations import prepare_schema
+from pyapi.db.schema_version import prepare_schema
 
 _TICK = os.sysconf("SC_CLK_TCK")
 _PATIENCE_SECONDS = 60

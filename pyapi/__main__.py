@@ -17,7 +17,7 @@ from fastapi import FastAPI
 
 from pyapi.db.embedded import EmbeddedPostgres
 from pyapi.db.engine import parse_database_url
-from pyapi.db.migrations import prepare_schema
+from pyapi.db.schema_version import prepare_schema
 from pyapi.exceptions import ConfigurationError
 from pyapi.gunicorn_runner import serve
 from pyapi.http_protocol import Protocol

@@ -27,7 +27,8 @@ from pyapi.db.database import Database
 from pyapi.db.dependencies import transaction
 from pyapi.db.embedded import attach_or_start
 from pyapi.db.engine import create_engine, explain, is_unavailable
-from pyapi.db.migrations import compare_with_models, current_revision, prepare_schema, require_current
+from pyapi.db.migrations import compare_with_models
+from pyapi.db.schema_version import current_revision, prepare_schema, require_current
 from pyapi.db.secret_dao import Place, SecretDAO
 from pyapi.db.session_dao import SessionDAO
 from pyapi.db.token_dao import AccessTokenDAO

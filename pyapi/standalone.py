@@ -21,7 +21,7 @@ from pyapi.__main__ import require_free_port, shown_address
 from pyapi.airflow_environment import COMPONENTS, USERNAME, LeanAirflow, airflow_environment, project_environment
 from pyapi.db.embedded import EmbeddedPostgres, running_url
 from pyapi.db.embedded_locks import close_lock, is_locked, take_lock
-from pyapi.db.migrations import prepare_schema
+from pyapi.db.schema_version import prepare_schema
 from pyapi.exceptions import ConfigurationError, DataFolderInUse
 from pyapi.log import configure_logging
 from pyapi.settings import Settings

@@ -1,5 +1,6 @@
-"""The one MetaData all tables belong to, and what every table of ours has in common."""
+"""The one MetaData all tables belong to, what every table of ours has in common, and where their migrations are."""
 
+from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import BindParameter, ColumnElement, MetaData, literal
@@ -7,6 +8,15 @@ from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute
 
 TABLE_PREFIX = "pyapi_"
 VERSION_TABLE = "pyapi_alembic_version"
+
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+_IN_WHEEL, _IN_CHECKOUT = _PACKAGE / "migrations", _PACKAGE.parent / "migrations"
+
+
+def migrations_folder() -> Path:
+    """The scripts that make the tables: in the wheel or, in a checkout, beside the package."""
+    return _IN_WHEEL if _IN_WHEEL.is_dir() else _IN_CHECKOUT
 
 
 class Base(DeclarativeBase):

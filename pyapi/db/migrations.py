@@ -1,14 +1,10 @@
-"""Bringing the tables to the version this code needs, and saying so when they are not."""
-
-from pathlib import Path
+"""Bringing the tables to another version, and comparing them with the models."""
 
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import pyapi.db.airflow_models
@@ -17,12 +13,7 @@ import pyapi.db.audit_models
 import pyapi.db.auth_models
 import pyapi.db.models
 import pyapi.db.run_result_models  # noqa: F401 - registers the tables on Base.metadata
-from pyapi.db.engine import create_engine, explain
-from pyapi.db.meta import TABLE_PREFIX, VERSION_TABLE, Base
-from pyapi.exceptions import ConfigurationError, SchemaOutOfDate
-
-_PACKAGE = Path(__file__).resolve().parent.parent
-_IN_WHEEL, _IN_CHECKOUT = _PACKAGE / "migrations", _PACKAGE.parent / "migrations"
+from pyapi.db.meta import TABLE_PREFIX, VERSION_TABLE, Base, migrations_folder
 
 
 def include_name(name: str | None, type_: str, _parent_names: object) -> bool:
@@ -31,30 +22,11 @@ def include_name(name: str | None, type_: str, _parent_names: object) -> bool:
 
 
 def alembic_config() -> Config:
-    """Alembic's configuration; the scripts are in the wheel or, in a checkout, beside the package."""
+    """Alembic's configuration."""
     config = Config()
     # ConfigParser takes "%" for the start of a reference.
-    folder = _IN_WHEEL if _IN_WHEEL.is_dir() else _IN_CHECKOUT
-    config.set_main_option("script_location", str(folder).replace("%", "%%"))
+    config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
     return config
-
-
-def head_revision() -> str:
-    """The schema version this code is written for."""
-    head = ScriptDirectory.from_config(alembic_config()).get_current_head()
-    if head is None:
-        raise SchemaOutOfDate("The installation has no migrations: install PyAPI again.")
-    return head
-
-
-async def current_revision(engine: AsyncEngine) -> str | None:
-    """The schema version of the database; None when it has no tables of ours."""
-    async with engine.connect() as connection:
-        return await connection.run_sync(_current)
-
-
-def _current(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
 
 
 async def upgrade(engine: AsyncEngine, revision: str = "head") -> None:
@@ -75,15 +47,6 @@ def _run(connection: Connection, direction: str, revision: str) -> None:
     (command.upgrade if direction == "upgrade" else command.downgrade)(config, revision)
 
 
-async def require_current(engine: AsyncEngine) -> None:
-    """Raise SchemaOutOfDate unless the database is at the version this code needs."""
-    current, head = await current_revision(engine), head_revision()
-    if current != head:
-        raise SchemaOutOfDate(
-            f"The database schema is at {current or 'nothing'}, this version needs {head}: run `pyapi db upgrade`."
-        )
-
-
 async def compare_with_models(engine: AsyncEngine) -> list[str]:
     """What `alembic check` would find: how the tables differ from the models, in words; empty when they do not."""
     async with engine.connect() as connection:
@@ -95,16 +58,3 @@ def _differences(connection: Connection) -> list[str]:
         connection, opts={"version_table": VERSION_TABLE, "include_name": include_name, "compare_server_default": True}
     )
     return [" ".join(str(part) for part in difference) for difference in compare_metadata(context, Base.metadata)]
-
-
-async def prepare_schema(database_url: str, *, migrate: bool) -> None:
-    """Bring the schema up to date, or only check it. Raises ConfigurationError with one line that names the cure."""
-    engine = create_engine(database_url, pool_size=1, patient=True)
-    try:
-        if migrate and await current_revision(engine) != head_revision():
-            await upgrade(engine)
-        await require_current(engine)
-    except (SQLAlchemyError, OSError, TimeoutError) as error:
-        raise ConfigurationError(explain(error, engine.url)) from None
-    finally:
-        await engine.dispose()

@@ -15,9 +15,9 @@ from pyapi.db.dependencies import transaction
 from pyapi.db.embedded import attach_or_start
 from pyapi.db.engine import RESERVED_CONNECTIONS, create_engine
 from pyapi.db.leadership import lead
-from pyapi.db.migrations import prepare_schema
 from pyapi.db.run_result_dao import RunResultDAO
 from pyapi.db.schedule_dao import ScheduleDAO
+from pyapi.db.schema_version import prepare_schema
 from pyapi.gateways.account import PasswordAccount, TokenAccount
 from pyapi.gateways.airflow import Airflow
 from pyapi.gateways.connection import HttpConnection, NullConnection

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from pyapi.db.engine import create_engine
-from pyapi.db.migrations import head_revision
+from pyapi.db.schema_version import head_revision
 from tests.conftest import NewDatabase
 from tests.fixtures.application import PASSWORD, log_in
 from tests.fixtures.servers import SCRIPTS, WARM, Finished, RunningServer, StartServer, run_command

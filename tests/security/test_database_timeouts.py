@@ -15,7 +15,8 @@ from sqlalchemy.pool import Pool
 from pyapi.cli import with_engine
 from pyapi.db.engine import create_engine
 from pyapi.db.leadership import lead
-from pyapi.db.migrations import current_revision, downgrade, prepare_schema, upgrade
+from pyapi.db.migrations import downgrade, upgrade
+from pyapi.db.schema_version import current_revision, prepare_schema
 from pyapi.exceptions import ConfigurationError
 from pyapi.settings import Settings
 from pyapi.web.application import get_app

@@ -6,21 +6,15 @@ import sys
 from typing import Any
 
 import pytest
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pyapi.db.meta import Base
-from pyapi.db.migrations import (
-    compare_with_models,
-    current_revision,
-    downgrade,
-    head_revision,
-    prepare_schema,
-    require_current,
-    upgrade,
-)
+from pyapi.db.migrations import alembic_config, compare_with_models, downgrade, upgrade
+from pyapi.db.schema_version import current_revision, head_revision, prepare_schema, require_current
 from pyapi.exceptions import ConfigurationError, SchemaOutOfDate
 from tests.architecture.check_migrations import difference
 from tests.conftest import NewDatabase
@@ -271,7 +265,7 @@ async def test_check_of_the_migrations_fails_for_them(changed: AsyncEngine) -> N
 STARTED_AT_ONCE = 8
 MIGRATE_AT_ONCE = """
 import asyncio, multiprocessing, sys
-from pyapi.db.migrations import prepare_schema
+from pyapi.db.schema_version import prepare_schema
 
 def migrate():
     asyncio.run(prepare_schema(sys.argv[1], migrate=True))
@@ -391,3 +385,7 @@ async def test_so_does_the_pruning_of_the_audit_log(in_own_schema: AsyncEngine) 
     old = "INSERT INTO pyapi_audit_log (event, at) VALUES ('old', now() - interval '9 days')"
     await run(in_own_schema, old, """SELECT "ETL 作業".pyapi_prune_audit_log(now() - interval '2 days', 100)""")
     assert await rows(in_own_schema, "SELECT event FROM pyapi_audit_log") == ["audit.pruned"]
+
+
+def test_the_newest_script_is_the_one_that_alembic_ends_with() -> None:
+    assert ScriptDirectory.from_config(alembic_config()).get_heads() == [head_revision()]
