@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, CursorResult, and_, func, insert, literal, select, true, update
+from sqlalchemy import ColumnElement, CursorResult, and_, bindparam, func, insert, select, true, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from pyapi.db.auth_models import LoginSession, RefreshToken, User
+from pyapi.db.statements import Statement, Statements
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,48 +87,6 @@ class SessionDAO:
             )
         )
         return IssuedToken(user_id, session_id, expires_at)
-
-    async def rotate(
-        self, digest: str, *, new_digest: str, user_agent: str | None, address: str | None
-    ) -> IssuedToken | None:
-        """Use up one refresh token and store its successor, in one statement; None when it was not usable.
-
-        Of any number of calls with the same token exactly one wins: the row lock of the UPDATE orders them, and the
-        losers find `is_active` false.
-        """
-        used = (
-            update(RefreshToken)
-            .where(
-                RefreshToken.token == digest,
-                RefreshToken.is_active,
-                RefreshToken.expires_at > func.now(),
-                RefreshToken.family_id == LoginSession.id,
-                LoginSession.ended_at.is_(None),
-                RefreshToken.user_id == User.id,
-                User.is_active,
-            )
-            .values(is_active=False, revoked_at=func.now())
-            .returning(RefreshToken.id, RefreshToken.user_id, RefreshToken.family_id, RefreshToken.expires_at)
-            .cte("used")
-        )
-        columns = ["token", "user_id", "family_id", "parent_id", "expires_at", "user_agent", "address"]
-        successor = select(
-            literal(new_digest, RefreshToken.token.type),
-            used.c.user_id,
-            used.c.family_id,
-            used.c.id,
-            used.c.expires_at,
-            literal(user_agent, RefreshToken.user_agent.type),
-            literal(address, RefreshToken.address.type),
-        )
-        row = (
-            await self._session.execute(
-                insert(RefreshToken)
-                .from_select(columns, successor)
-                .returning(RefreshToken.user_id, RefreshToken.family_id, RefreshToken.expires_at)
-            )
-        ).one_or_none()
-        return IssuedToken(*row) if row is not None else None
 
     async def family_of(self, digest: str) -> TokenFamily | None:
         """Where a refresh token belongs; None when it was never issued."""
@@ -210,3 +170,57 @@ class SessionDAO:
         )
         assert isinstance(ended, CursorResult)
         return ended.rowcount
+
+
+class RefreshTokens:
+    """Exchanges refresh tokens, each in one statement: programs do it all the time."""
+
+    def __init__(self, statements: Statements) -> None:
+        self._statements = statements
+
+    async def rotate(
+        self, digest: str, *, new_digest: str, user_agent: str | None, address: str | None
+    ) -> IssuedToken | None:
+        """Use up one refresh token and store its successor; None when it was not usable.
+
+        Of any number of calls with the same token exactly one wins: the row lock of the UPDATE orders them, and the
+        losers find `is_active` false.
+        """
+        row = await self._statements.row(
+            _rotation(), digest=digest, new_digest=new_digest, user_agent=user_agent, address=address
+        )
+        return IssuedToken(*row) if row is not None else None
+
+
+@cache
+def _rotation() -> Statement:
+    used = (
+        update(RefreshToken)
+        .where(
+            RefreshToken.token == bindparam("digest", type_=RefreshToken.token.type),
+            RefreshToken.is_active,
+            RefreshToken.expires_at > func.now(),
+            RefreshToken.family_id == LoginSession.id,
+            LoginSession.ended_at.is_(None),
+            RefreshToken.user_id == User.id,
+            User.is_active,
+        )
+        .values(is_active=False, revoked_at=func.now())
+        .returning(RefreshToken.id, RefreshToken.user_id, RefreshToken.family_id, RefreshToken.expires_at)
+        .cte("used")
+    )
+    columns = ["token", "user_id", "family_id", "parent_id", "expires_at", "user_agent", "address"]
+    successor = select(
+        bindparam("new_digest", type_=RefreshToken.token.type),
+        used.c.user_id,
+        used.c.family_id,
+        used.c.id,
+        used.c.expires_at,
+        bindparam("user_agent", type_=RefreshToken.user_agent.type),
+        bindparam("address", type_=RefreshToken.address.type),
+    )
+    return Statement.of(
+        insert(RefreshToken)
+        .from_select(columns, successor)
+        .returning(RefreshToken.user_id, RefreshToken.family_id, RefreshToken.expires_at)
+    )

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pyapi.db.auth_dao import SessionLookup, UserDAO, UserLookup
 from pyapi.db.auth_models import User
-from pyapi.db.session_dao import IssuedToken, SessionDAO
+from pyapi.db.session_dao import IssuedToken, RefreshTokens, SessionDAO
 from pyapi.enums import Role, Scope
 from pyapi.exceptions import FieldError, InvalidCredentials, InvalidToken, NotFound, TokenReused, ValidationFailed
 from pyapi.schemas.auth_schemas import (
@@ -131,7 +131,7 @@ class AuthService:
     """Accounts and sessions of people acting for themselves.
 
     What is only read comes through `lookup`; `users` and `sessions` write, in the transaction of the request, which
-    takes its connection from the pool no earlier than at its first statement.
+    takes its connection from the pool no earlier than at its first statement; `tokens` are exchanged on their own.
     """
 
     def __init__(
@@ -139,6 +139,7 @@ class AuthService:
         lookup: UserLookup,
         users: UserDAO,
         sessions: SessionDAO,
+        tokens: RefreshTokens,
         passwords: PasswordService,
         policy: TokenPolicy,
         attempts: AttemptService,
@@ -147,6 +148,7 @@ class AuthService:
         self._lookup = lookup
         self._users = users
         self._sessions = sessions
+        self._tokens = tokens
         self._passwords = passwords
         self._policy = policy
         self._attempts = attempts
@@ -207,7 +209,7 @@ class AuthService:
         """Exchange a refresh token. Raises InvalidToken; TokenReused ends the whole session (RFC 9700, 4.14.2)."""
         digest = refresh_token_digest(refresh_token)
         successor = new_refresh_token()
-        issued = await self._sessions.rotate(
+        issued = await self._tokens.rotate(
             digest,
             new_digest=refresh_token_digest(successor),
             user_agent=client.user_agent,

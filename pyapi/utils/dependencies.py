@@ -32,7 +32,7 @@ from pyapi.db.record_writes import RecordWrites
 from pyapi.db.revision_dao import RevisionDAO
 from pyapi.db.run_dao import RunDAO
 from pyapi.db.schedule_dao import ScheduleDAO
-from pyapi.db.session_dao import SessionDAO
+from pyapi.db.session_dao import RefreshTokens, SessionDAO
 from pyapi.db.token_dao import AccessTokenDAO
 from pyapi.schedules.languages import Language, language_of
 from pyapi.services.access_service import AccessService
@@ -108,7 +108,8 @@ async def auth_service(
     """Accounts and sessions, in the transaction of the request."""
     state, audit = request.app.state, audit_trail(request, AuditDAO(session), None)
     users, sessions = UserDAO(session), SessionDAO(session)
-    return AuthService(lookup, users, sessions, state.passwords, state.tokens, attempts, audit)
+    tokens = RefreshTokens(single_statements(request))
+    return AuthService(lookup, users, sessions, tokens, state.passwords, state.tokens, attempts, audit)
 
 
 async def user_service(request: Request, caller: Superuser, session: DbSession, lookup: Lookup) -> UserService:

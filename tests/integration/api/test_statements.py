@@ -156,7 +156,7 @@ async def login(caller: Caller) -> httpx.Response:
         pytest.param(list_without_total, 1, 0, 1, id="list without total"),
         pytest.param(create, 2, 0, 2, id="create"),
         pytest.param(update, 3, 0, 3, id="update"),
-        pytest.param(refresh, 1, 1, 1, id="refresh"),
+        pytest.param(refresh, 1, 0, 1, id="refresh"),
         pytest.param(login, 6, 1, 2, id="login"),
     ],
 )
