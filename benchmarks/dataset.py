@@ -30,7 +30,7 @@ INSERT INTO pyapi_data_records
 SELECT '資料同步任務 ' || n, '每日銷售資料同步處理 ' || n,
        jsonb_set(t.config, '{target}', to_jsonb('s3://data-lake/銷售/' || n || '/')),
        t.status, 1, 1, t.since + n * interval '1 second',
-       t.since + n * interval '1 second', t.since, t.next_run_at, t.summary
+       t.since + n * interval '1 second', t.since + n * interval '1 microsecond', t.next_run_at, t.summary
 FROM generate_series($1::integer, $2::integer) n
 JOIN template t ON t.place = n % $3
 ORDER BY n

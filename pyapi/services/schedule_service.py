@@ -106,10 +106,10 @@ def next_run_times(row: RecordRow, *, now: datetime) -> list[RunTime]:
 
 
 def _shared_runs(found: Outlook, now: datetime) -> list[RunTime] | None:
-    """The next five runs, where they depend on nothing but a cron expression and a zone."""
+    """The next five runs, where they stay the same until the first of them: of a cron expression that has begun."""
     rule = found.rule
     if found.is_active and rule is not None and rule.cron is not None and _runs_on(rule, now):
-        return _upcoming(rule.cron, rule.timezone)(now)
+        return _upcoming(rule.cron, rule.timezone, rule.start_date, rule.paused_until, rule.catchup)(now)
     return None
 
 
@@ -119,7 +119,7 @@ def _runs_on(rule: Rule, now: datetime) -> bool:
 
 
 class _Upcoming:
-    """The next five runs of a rule that has begun and does not end; they stay the same until the first of them."""
+    """The next five runs of a rule that has begun and does not end."""
 
     def __init__(self, rule: Rule) -> None:
         self._rule = rule
@@ -134,10 +134,15 @@ class _Upcoming:
         return self._runs
 
 
-# Many records share a rule. The key is all that such a rule is made of, and short, so the whole stays small.
+# By all that decides them, and by nothing else, so the whole stays small. Where a chain of runs began decides, too:
+# after a change of the clock it can be told from one that has always been.
 @lru_cache(1024)
-def _upcoming(cron: str, timezone: str) -> _Upcoming:
-    return _Upcoming(Rule(kind=Kind.CRON, cron=cron, timezone=timezone))
+def _upcoming(
+    cron: str, timezone: str, start_date: datetime | None, paused_until: datetime | None, catchup: bool
+) -> _Upcoming:
+    return _Upcoming(
+        Rule(Kind.CRON, cron, timezone=timezone, start_date=start_date, paused_until=paused_until, catchup=catchup)
+    )
 
 
 def run_times(rule: Rule | None, runs: list[datetime]) -> list[RunTime]:

@@ -78,6 +78,25 @@ def test_the_next_runs_are_those_that_follow_now(config: dict[str, Any]) -> None
         assert derive(status, config, since=NOON, now=now)[0] == next(iter(following), None)
 
 
+@pytest.mark.parametrize(
+    ("since", "first"),
+    [
+        pytest.param(
+            datetime(2026, 10, 1, tzinfo=UTC), "2026-11-30T04:00:00+00:00", id="before the last change of the clock"
+        ),
+        pytest.param(datetime(2026, 11, 25, tzinfo=UTC), "2026-11-30T05:00:00+00:00", id="after it"),
+    ],
+)
+def test_where_a_rule_began_is_part_of_it(since: datetime, first: str) -> None:
+    """Airflow goes on from run to run, and from where it once was it comes to another one."""
+    config = {"schedule": "0 * L * *", "timezone": "America/New_York"}
+    row = row_of(config, "active")._replace(scheduled_since=since)
+    found = outlook_of("active", config, since)
+    now = datetime(2026, 11, 25, 1, tzinfo=UTC)
+    assert next_run_times(row, now=now)[0].utc.isoformat() == first
+    assert found.next_run(after=now) == next_run_times(row, now=now)[0].utc
+
+
 def test_runs_are_computed_once_until_the_first_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     computed: list[datetime] = []
     compute = runs.next_runs

@@ -38,7 +38,8 @@ def test_a_text_without_a_secret_stays_as_it_is(text: str) -> None:
 @pytest.mark.parametrize("text", WITH_SECRET)
 def test_no_part_of_a_secret_is_left(text: str) -> None:
     sealed = SEALER.seal({"a": [text]})
-    assert ("Qz7" in written(sealed), "x9W" in written(sealed)) == (False, False)
+    left = SEALED.sub("", written(sealed))  # a token is random text, in which any three letters stand now and then
+    assert ("Qz7" in left, "x9W" in left) == (False, False)
     assert SEALER.open(sealed).value == {"a": [text]}
 
 
