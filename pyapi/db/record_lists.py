@@ -77,8 +77,8 @@ def _condition(name: str) -> ColumnElement[bool]:
     if name == "q":
         return _has_words()
     if name in {"status", "owner_id", "visibility"}:
-        column = getattr(DataRecord, name)
-        return column == bindparam(name, type_=column.type)  # type: ignore[no-any-return]
+        column: ColumnElement[Any] = getattr(DataRecord, name)
+        return column == bindparam(name, type_=column.type)
     what, _, side = name.rpartition("_")
     time: ColumnElement[Any] = SORTED_NEXT_RUN if what == "next_run" else getattr(DataRecord, f"{what}_at")
     bound: BindParameter[Any] = bindparam(name, type_=DataRecord.created_at.type)

@@ -11,9 +11,10 @@ from functools import partial
 from typing import Any, Protocol, Self
 
 import asyncpg
-from sqlalchemy import Executable
+from sqlalchemy import ClauseElement
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.util import greenlet_spawn
 
 from pyapi.db.engine import is_unavailable
@@ -36,9 +37,10 @@ class Statement:
     values: Mapping[str, Any]
 
     @classmethod
-    def of(cls, statement: Executable) -> Self:
+    def of(cls, statement: ClauseElement) -> Self:
         """Compile a statement. Values go to asyncpg as they are: JSON has to be text already, and comes as text."""
-        compiled = statement.compile(dialect=_DIALECT)  # type: ignore[attr-defined]
+        compiled = statement.compile(dialect=_DIALECT)
+        assert isinstance(compiled, SQLCompiler)  # others are for what makes tables
         names = tuple(compiled.positiontup or ())
         return cls(str(compiled), names, {name: compiled.params[name] for name in names})
 
