@@ -74,15 +74,19 @@ _SEEN_IN_AIRFLOW = literal_column(
 _COLUMNS = tuple(getattr(DataRecord, field, _SEEN_IN_AIRFLOW) for field in RecordRow._fields)
 
 
-def columns_of(*, with_airflow: bool) -> tuple[ColumnElement[Any], ...]:
+def columns_of(*, with_airflow: bool, with_runs: bool = True) -> tuple[ColumnElement[Any], ...]:
     """What `record_of` makes a row of: JSON as text, which is not parsed before it is known that it must be.
 
-    `seen_in_airflow` costs three subqueries for each row.
+    `seen_in_airflow` costs three subqueries for each row; the next runs in a summary are a third of its text.
     """
     columns = {
         column.key: cast(column, Text).label(column.key) if isinstance(column.type, JSONB) else column
         for column in _COLUMNS
     }
+    if not with_runs:
+        columns["schedule_summary"] = cast(DataRecord.schedule_summary.op("-")(literal_column("'runs'")), Text).label(
+            "schedule_summary"
+        )
     if not with_airflow:
         columns["seen_in_airflow"] = null().label("seen_in_airflow")
     return tuple(columns.values())

@@ -117,7 +117,7 @@ def page_of(
     For a session each row has before it whether the caller is a superuser; one without a record is there when nothing
     was found, and none when the session has ended.
     """
-    found = select(*columns_of(with_airflow=with_airflow)).where(audience.sees(), *_matching(names))
+    found = select(*columns_of(with_airflow=with_airflow, with_runs=False)).where(audience.sees(), *_matching(names))
     if is_behind:
         found = found.where(_behind(order))
     found = _ordered(found, [key.expression for key in order], order)

@@ -1,8 +1,7 @@
 """What people see of a schedule: of a stored record, and of a rule before it is saved."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from importlib.metadata import version
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -16,12 +15,13 @@ from pyapi.schedules.descriptions import describe
 from pyapi.schedules.languages import LANGUAGES, Language
 from pyapi.schedules.notes import notes
 from pyapi.schedules.outlook import Outlook, outlook
-from pyapi.schedules.rules import Kind, Rule, parse_rule
-from pyapi.schedules.runs import HORIZON, gaps, next_runs
+from pyapi.schedules.rules import Rule, parse_rule
+from pyapi.schedules.runs import HORIZON, gaps
 from pyapi.schedules.zones import EPOCH
+from pyapi.schemas.constructed import constructed
 from pyapi.schemas.schedule_schemas import RunTime, SchedulePreview, SchedulePreviewed
 
-READER: Final = "1 " + " ".join(version(package) for package in ("croniter", "cron-descriptor", "tzdata"))
+READER: Final = "2 " + " ".join(version(package) for package in ("croniter", "cron-descriptor", "tzdata"))
 """Who has read a schedule: what another version has read is read again. Count up when `pyapi.schedules` changes."""
 
 UNREADABLE: Final = "This config cannot be read."
@@ -59,8 +59,8 @@ def timing_of(status: str, config: object) -> object:
     return rule.kind, rule.cron, rule.interval_seconds, *times
 
 
-def summary_of(found: Outlook) -> dict[str, Any]:
-    """What is kept beside a record, so that a list need not read a thousand schedules."""
+def summary_of(found: Outlook, runs: Sequence[datetime]) -> dict[str, Any]:
+    """What is kept beside a record, so that nobody has to read its schedule to show it; `runs` are the next five."""
     if found.rule is None:
         return {"reader": READER, "error": found.error}
     until = found.rule.paused_until
@@ -68,16 +68,19 @@ def summary_of(found: Outlook) -> dict[str, Any]:
         "reader": READER,
         **{language: describe(found.rule, language) for language in LANGUAGES},
         **({"paused_until": until.isoformat()} if until is not None else {}),
+        **({"runs": [run.local.isoformat() for run in run_times(found.rule, runs)]} if runs else {}),
     }
 
 
 def derive(status: str, config: object, *, since: datetime, now: datetime) -> tuple[datetime | None, dict[str, Any]]:
-    """The next run of a record, and its summary: the columns that follow from the others."""
+    """The next run of a record, and its summary: the columns that follow from the others.
+
+    They hold until that run: then the next five are others.
+    """
     try:
         found = outlook_of(status, config, since)
-        shared = _shared_runs(found, now)
-        next_run = (shared[0].utc if shared else None) if shared is not None else found.next_run(after=now)
-        return next_run, summary_of(found)
+        runs = found.next_runs(after=now, count=_SHOWN_RUNS)
+        return next(iter(runs), None), summary_of(found, runs)
     except Exception:
         # As above: what cannot be computed for one row must not stop the list, or the keeper, for all.
         log.exception("schedules.unreadable")
@@ -86,9 +89,7 @@ def derive(status: str, config: object, *, since: datetime, now: datetime) -> tu
 
 def schedule_fields(row: RecordRow, *, now: datetime, language: Language) -> dict[str, Any]:
     """The `ScheduleFields` of a record: as they are kept or, when those are of yesterday, read again."""
-    summary, next_run_at = row.schedule_summary, row.next_run_at
-    if summary is None or (next_run_at is not None and next_run_at <= now):
-        next_run_at, summary = derive(row.status, row.config, since=row.scheduled_since, now=now)
+    next_run_at, summary = _kept(row, now)
     until = datetime.fromisoformat(summary["paused_until"]) if "paused_until" in summary else None
     return {
         "schedule_description": summary.get(language),
@@ -100,52 +101,22 @@ def schedule_fields(row: RecordRow, *, now: datetime, language: Language) -> dic
 
 def next_run_times(row: RecordRow, *, now: datetime) -> list[RunTime]:
     """The next five runs of a record."""
-    found = outlook_of(row.status, row.config, row.scheduled_since)
-    shared = _shared_runs(found, now)
-    return run_times(found.rule, found.next_runs(after=now, count=_SHOWN_RUNS)) if shared is None else shared
+    next_run_at, summary = _kept(row, now)
+    if next_run_at is not None and "runs" not in summary:  # kept by an earlier version
+        _, summary = derive(row.status, row.config, since=row.scheduled_since, now=now)
+    runs = map(datetime.fromisoformat, summary.get("runs", ()))
+    return [constructed(RunTime, {"utc": run.astimezone(UTC), "local": run}) for run in runs]
 
 
-def _shared_runs(found: Outlook, now: datetime) -> list[RunTime] | None:
-    """The next five runs, where they stay the same until the first of them: of a cron expression that has begun."""
-    rule = found.rule
-    if found.is_active and rule is not None and rule.cron is not None and _runs_on(rule, now):
-        return _upcoming(rule.cron, rule.timezone, rule.start_date, rule.paused_until, rule.catchup)(now)
-    return None
+def _kept(row: RecordRow, now: datetime) -> tuple[datetime | None, dict[str, Any]]:
+    """The next run and the summary of a row, as `derive` answers them."""
+    summary, next_run_at = row.schedule_summary, row.next_run_at
+    if summary is None or (next_run_at is not None and next_run_at <= now):
+        return derive(row.status, row.config, since=row.scheduled_since, now=now)
+    return next_run_at, summary
 
 
-def _runs_on(rule: Rule, now: datetime) -> bool:
-    """Whether a rule has begun, and does not end."""
-    return rule.end_date is None and (rule.starts_at is None or rule.starts_at <= now)
-
-
-class _Upcoming:
-    """The next five runs of a rule that has begun and does not end."""
-
-    def __init__(self, rule: Rule) -> None:
-        self._rule = rule
-        self._from = EPOCH
-        self._runs: list[RunTime] = []
-
-    def __call__(self, now: datetime) -> list[RunTime]:
-        """The runs after `now`."""
-        if not self._runs or not self._from <= now < self._runs[0].utc:
-            self._runs = run_times(self._rule, next_runs(self._rule, after=now, count=_SHOWN_RUNS))
-            self._from = now
-        return self._runs
-
-
-# By all that decides them, and by nothing else, so the whole stays small. Where a chain of runs began decides, too:
-# after a change of the clock it can be told from one that has always been.
-@lru_cache(1024)
-def _upcoming(
-    cron: str, timezone: str, start_date: datetime | None, paused_until: datetime | None, catchup: bool
-) -> _Upcoming:
-    return _Upcoming(
-        Rule(Kind.CRON, cron, timezone=timezone, start_date=start_date, paused_until=paused_until, catchup=catchup)
-    )
-
-
-def run_times(rule: Rule | None, runs: list[datetime]) -> list[RunTime]:
+def run_times(rule: Rule | None, runs: Sequence[datetime]) -> list[RunTime]:
     """Moments as they are answered, with the clock of the rule's zone."""
     zone = ZoneInfo(rule.timezone if rule is not None else "UTC")
     return [RunTime.model_construct(utc=run, local=run.astimezone(zone)) for run in runs]

@@ -1,4 +1,4 @@
-"""Rules and runs are remembered, and nobody can tell."""
+"""Rules are remembered and next runs kept, and nobody can tell."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import product
@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from pyapi.db.dao import RecordRow
-from pyapi.schedules import rules, runs
+from pyapi.schedules import outlook, rules
 from pyapi.schedules.rules import RULE_KEYS, parse_rule
-from pyapi.services import schedule_service
+from pyapi.schemas.schedule_schemas import RunTime
 from pyapi.services.schedule_service import derive, next_run_times, outlook_of, run_times
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -61,20 +61,34 @@ CONFIGS: list[dict[str, Any]] = [
 ]
 
 
-def row_of(config: dict[str, Any], status: str) -> RecordRow:
-    blank = dict.fromkeys(RecordRow._fields)
-    return RecordRow(**blank | {"config": config, "status": status, "scheduled_since": NOON})  # type: ignore[arg-type]
+def row_of(
+    config: dict[str, Any], status: str, *, kept_at: datetime | None = None, since: datetime = NOON
+) -> RecordRow:
+    """A record whose next runs were looked up at a time, or never."""
+    fields: dict[str, Any] = dict.fromkeys(RecordRow._fields)
+    fields |= {"config": config, "status": status, "scheduled_since": since}
+    if kept_at is not None:
+        next_run_at, summary = derive(status, config, since=since, now=kept_at)
+        fields |= {"next_run_at": next_run_at, "schedule_summary": summary}
+    return RecordRow(**fields)
 
 
+def told(runs: list[RunTime]) -> list[str]:
+    return [run.model_dump_json() for run in runs]
+
+
+@pytest.mark.parametrize("kept_after", [None, 0, 2, 70])
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
-def test_the_next_runs_are_those_that_follow_now(config: dict[str, Any]) -> None:
-    """Asked forwards and backwards in time, so that what is remembered is too old, and too new."""
-    minutes = [0, 1, 4, 5, 6, 59, 60, 61, 24 * 60, 5, 0]
-    for minute, status in product(minutes, ("active", "inactive")):
-        now, row = NOON + timedelta(minutes=minute), row_of(config, status)
+def test_the_next_runs_are_those_that_follow_now(config: dict[str, Any], kept_after: int | None) -> None:
+    """Whether what is kept beside the record holds still, is of yesterday, or is not there at all."""
+    kept_at = NOON + timedelta(minutes=kept_after) if kept_after is not None else None
+    for minute, status in product([0, 1, 4, 5, 6, 59, 60, 61, 24 * 60], ("active", "inactive")):
+        if kept_after is not None and minute < kept_after:
+            continue
+        now, row = NOON + timedelta(minutes=minute), row_of(config, status, kept_at=kept_at)
         found = outlook_of(status, config, NOON)
         following = found.next_runs(after=now, count=5)
-        assert next_run_times(row, now=now) == run_times(found.rule, following)
+        assert told(next_run_times(row, now=now)) == told(run_times(found.rule, following))
         assert derive(status, config, since=NOON, now=now)[0] == next(iter(following), None)
 
 
@@ -90,24 +104,32 @@ def test_the_next_runs_are_those_that_follow_now(config: dict[str, Any]) -> None
 def test_where_a_rule_began_is_part_of_it(since: datetime, first: str) -> None:
     """Airflow goes on from run to run, and from where it once was it comes to another one."""
     config = {"schedule": "0 * L * *", "timezone": "America/New_York"}
-    row = row_of(config, "active")._replace(scheduled_since=since)
-    found = outlook_of("active", config, since)
     now = datetime(2026, 11, 25, 1, tzinfo=UTC)
+    row = row_of(config, "active", kept_at=now, since=since)
+    found = outlook_of("active", config, since)
     assert next_run_times(row, now=now)[0].utc.isoformat() == first
     assert found.next_run(after=now) == next_run_times(row, now=now)[0].utc
 
 
-def test_runs_are_computed_once_until_the_first_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_kept_is_not_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     computed: list[datetime] = []
-    compute = runs.next_runs
+    compute = outlook.next_runs
 
     def counted(rule: Any, *, after: datetime, count: int) -> list[datetime]:
         computed.append(after)
         return compute(rule, after=after, count=count)
 
-    monkeypatch.setattr(schedule_service, "next_runs", counted)
-    schedule_service._upcoming.cache_clear()
-    row = row_of({"schedule": "17 */2 * * *"}, "active")
-    for minute in (0, 16, 17, 18, 136, 137):
+    row = row_of({"schedule": "17 */2 * * *"}, "active", kept_at=NOON)
+    monkeypatch.setattr(outlook, "next_runs", counted)
+    for minute in (0, 16, 17, 18):
         next_run_times(row, now=NOON + timedelta(minutes=minute))
-    assert [time - NOON for time in computed] == [timedelta(minutes=minute) for minute in (0, 17, 137)]
+    assert [time - NOON for time in computed] == [timedelta(minutes=17), timedelta(minutes=18)]
+
+
+def test_a_summary_without_runs_is_one_of_an_earlier_version() -> None:
+    row = row_of({"schedule": "17 */2 * * *"}, "active", kept_at=NOON)
+    assert row.schedule_summary is not None
+    earlier = row._replace(
+        schedule_summary={name: text for name, text in row.schedule_summary.items() if name != "runs"}
+    )
+    assert told(next_run_times(earlier, now=NOON)) == told(next_run_times(row, now=NOON))

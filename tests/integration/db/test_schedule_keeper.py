@@ -170,7 +170,8 @@ async def test_a_row_that_never_runs_again_is_left_in_peace(records: AsyncEngine
 async def test_a_new_row_is_read(records: AsyncEngine, transactions: Transactions) -> None:
     (record_id,) = await insert(records, '{"schedule": "0 13 * * *"}')
     await transactions.keeper().catch_up()
-    summary = {"reader": READER, "en": "At 13:00", "zh_TW": "每天 13:00", "zh_CN": "每天 13:00"}
+    runs = [(NOON + HOUR + timedelta(days=days)).isoformat() for days in range(5)]
+    summary = {"reader": READER, "en": "At 13:00", "zh_TW": "每天 13:00", "zh_CN": "每天 13:00", "runs": runs}
     assert await row(records, record_id) == (NOON + HOUR, summary)
 
 
