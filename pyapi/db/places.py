@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
+from sqlalchemy.pool.base import _ConnectionRecord
 from sqlalchemy.util import await_
 
 from pyapi.exceptions import Problem
@@ -125,14 +126,19 @@ class FairPool(AsyncAdaptedQueuePool):
         super().__init__(creator, pool_size, **options)
         self._places = Places(pool_size)
 
-    @property
-    def has_one_at_once(self) -> bool:
-        """Whether a connection is there that was not cut, and nobody waits for it."""
-        if not self._places.is_free or not self.checkedin():
-            return False
-        newest: ConnectionPoolEntry = self._pool._queue._queue[-1]  # type: ignore[attr-defined]  # nobody else tells
-        held = newest.dbapi_connection
-        return held is not None and not held.driver_connection.is_closed()
+    def take_at_once(self) -> ConnectionPoolEntry | None:
+        """A connection for one statement, if one is there that was not cut; it has to be given back.
+
+        What `connect` does besides is for transactions: it rolls back, and sees to connections that nobody gave back.
+        """
+        ready = self._pool._queue._queue  # type: ignore[attr-defined]  # nobody else tells which one comes next
+        if not ready or not _is_usable(ready[-1]) or not self._places.enter_at_once():
+            return None
+        return super()._do_get()
+
+    def give_back(self, entry: ConnectionPoolEntry) -> None:
+        """What `take_at_once` has answered, invalidated or not."""
+        self._do_return_conn(entry)
 
     def _do_get(self) -> ConnectionPoolEntry:
         if not self._places.enter_at_once():
@@ -148,3 +154,9 @@ class FairPool(AsyncAdaptedQueuePool):
             super()._do_return_conn(record)
         finally:
             self._places.leave(in_order=record.dbapi_connection is not None)
+
+
+def _is_usable(entry: _ConnectionRecord) -> bool:
+    """Whether a connection of a pool is there, and neither side has given it up."""
+    held = entry.dbapi_connection
+    return held is not None and not entry._is_hard_or_soft_invalidated() and not held.driver_connection.is_closed()

@@ -67,7 +67,8 @@ class PooledConnections:
 
     async def fetch(self, text: str, arguments: Sequence[Any], *, patience: Patience) -> list[asyncpg.Record]:
         """The rows of one statement."""
-        held = await self._connection(patience)
+        entry = self._pool.take_at_once()
+        held = entry or await self._waited_for(patience)
         try:
             rows: list[asyncpg.Record] = await patience.spend(partial(held.driver_connection.fetch, text, *arguments))
         except BaseException as error:
@@ -76,13 +77,14 @@ class PooledConnections:
                 await greenlet_spawn(held.invalidate)
             raise
         finally:
-            held.close()
+            if entry is not None:
+                self._pool.give_back(entry)
+            else:
+                held.close()
         return rows
 
-    async def _connection(self, patience: Patience) -> Any:
+    async def _waited_for(self, patience: Patience) -> Any:
         # A greenlet costs as much as a statement; SQLAlchemy needs one only where it waits.
-        if self._pool.has_one_at_once:
-            return self._pool.connect()
         async with patience.limit() as start:
             start()
             return await greenlet_spawn(self._pool.connect)
