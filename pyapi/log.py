@@ -1,15 +1,17 @@
 """Sets up logging: one event a line, JSON or for a terminal, with the id of the request it belongs to."""
 
+import asyncio
 import json
 import logging
 import re
 import sys
+import time
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any, Final, TextIO
+from typing import Any, Final, NamedTuple, TextIO
 
 import structlog
 
@@ -70,15 +72,59 @@ def configure_logging(*, level: str, style: LogFormat) -> None:
 
 
 class _Lines(logging.StreamHandler[TextIO]):
-    def write_line(self, line: str) -> None:
-        """Write a line that is made already; when nobody can take it, it is lost."""
-        with suppress(OSError, ValueError):
+    """Writes to a stream, and lines of requests together: those that end in one turn of the event loop."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._waiting: list[_RequestLine] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def write_soon(self, line: "_RequestLine") -> None:
+        """Write a line with the next turn of the running loop, when answers of this one are on their way as well."""
+        loop = asyncio.get_running_loop()
+        if not self._waiting or loop is not self._loop:
+            self._loop = loop
+            loop.call_soon(self._write_waiting)
+        self._waiting.append(line)
+
+    def _write_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        lines = "".join(_printable(_LINES.encode(line.event)) + self.terminator for line in waiting)
+        with suppress(OSError, ValueError):  # when nobody can take them, they are lost
             self.acquire()
             try:
-                self.stream.write(line + self.terminator)
+                self.stream.write(lines)
                 self.stream.flush()
             finally:
                 self.release()
+
+
+class _RequestLine(NamedTuple):
+    """What the line of a request says; `ended_at` are seconds since 1970."""
+
+    method: str
+    path: str
+    status: int
+    seconds: float
+    client: str | None
+    request_id: str | None
+    ended_at: float
+
+    @property
+    def event(self) -> dict[str, Any]:
+        """As structlog would have it."""
+        return {
+            "method": self.method,
+            "path": self.path,
+            "status": self.status,
+            "duration_ms": round(self.seconds * 1000, 2),
+            "client": self.client,
+            "event": "request",
+            "request_id": self.request_id,
+            "logger": _access.name,
+            "level": "info",
+            "timestamp": datetime.fromtimestamp(self.ended_at, UTC).isoformat().replace("+00:00", "Z"),
+        }
 
 
 class _RequestRecord(logging.LogRecord):
@@ -100,24 +146,13 @@ def log_request(*, method: str, path: str, status: int, seconds: float, client: 
     """
     if not _access.isEnabledFor(logging.INFO):
         return
-    event = {
-        "method": method,
-        "path": path,
-        "status": status,
-        "duration_ms": round(seconds * 1000, 2),
-        "client": client,
-        "event": "request",
-        "request_id": current_request.get(),
-        "logger": _access.name,
-        "level": "info",
-        "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
-    }
+    line = _RequestLine(method, path, status, seconds, client, current_request.get(), time.time())
     listeners = logging.root.handlers
     first = listeners[0] if len(listeners) == 1 else None
     if isinstance(first, _Lines) and isinstance(first.formatter, _JsonFormatter):
-        first.write_line(_printable(_LINES.encode(event)))
+        first.write_soon(line)
     else:
-        _access.handle(_RequestRecord(event))
+        _access.handle(_RequestRecord(line.event))
 
 
 def _add_request_id(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
