@@ -70,7 +70,8 @@ class PooledConnections:
         entry = self._pool.take_at_once()
         held = entry or await self._waited_for(patience)
         try:
-            rows: list[asyncpg.Record] = await patience.spend(partial(held.driver_connection.fetch, text, *arguments))
+            connection: asyncpg.Connection[asyncpg.Record] = held.driver_connection
+            rows = await patience.spend(partial(connection.fetch, text, *arguments))
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) or is_unavailable(error):
                 # Thrown away, as `transaction` does: it may still be busy with what nobody waits for.

@@ -1,16 +1,27 @@
-"""Answers whose JSON is there already."""
+"""Answers whose JSON is there already, and what their headers say of it."""
 
 from dataclasses import dataclass
-from typing import Generic, TypeVar
 
-from pydantic import BaseModel
-
-Model = TypeVar("Model", bound=BaseModel)
+from pyapi.schemas.data_schemas import DataList
 
 
-@dataclass(frozen=True, slots=True)
-class Rendered(Generic[Model]):
-    """A model and its JSON; the model need not have what only the JSON is for."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rendered:
+    """JSON in UTF-8, as the model of the route would have it."""
 
-    model: Model
     body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenderedRecord(Rendered):
+    """One data record; `revision` is None for a summary, which tells no more of it."""
+
+    id: int
+    revision: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenderedPage(Rendered):
+    """A page of data records; `page` has all but those."""
+
+    page: DataList

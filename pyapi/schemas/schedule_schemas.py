@@ -1,6 +1,7 @@
 """Schedules on the wire: what follows from the rule of a record, previews, and the calendar of all records."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
@@ -13,13 +14,15 @@ MOST_RUNS = 100
 _ISO_TIME = {"type": "string", "format": "date-time"}
 
 
-class RunTime(BaseModel):
+@dataclass(slots=True)
+class RunTime:
     """A moment at which Airflow starts a run."""
 
-    utc: datetime = Field(examples=["2027-03-01T01:00:00Z"])
-    local: datetime = Field(
-        description="The same on the clock of the record's time zone.", examples=["2027-03-01T09:00:00+08:00"]
-    )
+    utc: Annotated[datetime, Field(examples=["2027-03-01T01:00:00Z"])]
+    local: Annotated[
+        datetime,
+        Field(description="The same on the clock of the record's time zone.", examples=["2027-03-01T09:00:00+08:00"]),
+    ]
 
 
 class ScheduleFields(BaseModel):

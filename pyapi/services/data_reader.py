@@ -8,9 +8,9 @@ from pyapi.db.dao import RecordRow
 from pyapi.db.record_lists import OrderKey, RecordFilter
 from pyapi.db.record_reads import RecordReads
 from pyapi.exceptions import FieldError, Unauthenticated, ValidationFailed
-from pyapi.schemas.data_schemas import DataList, DataListParams, DataRead, DataSummary
+from pyapi.schemas.data_schemas import DataList, DataListParams
 from pyapi.schemas.paging import decode_cursor, encode_cursor
-from pyapi.schemas.rendered import Rendered
+from pyapi.schemas.rendered import RenderedPage, RenderedRecord
 from pyapi.services.list_items import ListItems, ListTexts, Raw
 from pyapi.services.record_views import RecordViews, no_such_record
 
@@ -34,14 +34,14 @@ class DataReader:
         self._items = ListItems(views, texts, is_stranger=is_stranger)
         self._is_stranger = is_stranger
 
-    async def get(self, record_id: int) -> DataRead | DataSummary:
+    async def get(self, record_id: int) -> RenderedRecord:
         """One record. Raises NotFound."""
         row = await self._records.get(record_id)
         if row is None:
             raise no_such_record()
         return self._views.summary(row) if self._is_stranger else self._views.record(row)
 
-    async def page(self, params: DataListParams) -> Rendered[DataList]:
+    async def page(self, params: DataListParams) -> RenderedPage:
         """A page of records. Raises ValidationFailed for a cursor that does not fit."""
         if self._is_stranger and params.owner_id is not None:
             raise Unauthenticated("Sign in to list the records of one owner.")
@@ -72,7 +72,7 @@ class DataReader:
             next_cursor=encode_cursor(params.order_by, _place_of(rows[-1], order)) if more else None,
         )
         rest = page.model_dump_json(exclude={"data"})[1:].encode()
-        return Rendered(page, b'{"data":' + await self._items.json_of(rows) + b"," + rest)
+        return RenderedPage(body=b'{"data":' + await self._items.json_of(rows) + b"," + rest, page=page)
 
 
 def _place_of(raw: Raw, order: Sequence[OrderKey]) -> list[Any]:

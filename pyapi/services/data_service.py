@@ -20,11 +20,11 @@ from pyapi.schedules.rules import parse_rule
 from pyapi.schemas.data_schemas import (
     DataCreate,
     DataDeleted,
-    DataRead,
     DataTried,
     DataUpdate,
     FieldChange,
 )
+from pyapi.schemas.rendered import RenderedRecord
 from pyapi.services.audit_trail import AuditEntry, AuditTrail, Target
 from pyapi.services.auth_service import Caller
 from pyapi.services.data_changes import differences
@@ -76,7 +76,7 @@ class DataService:
         self._views = views
         self._now = views.now
 
-    async def create(self, request: DataCreate) -> DataRead:
+    async def create(self, request: DataCreate) -> RenderedRecord:
         """Store a new record, owned by the caller. Raises ValidationFailed."""
         config = storable_config(request.config, stored=None, sealer=self._sealer, is_own=True)
         values = {
@@ -93,7 +93,7 @@ class DataService:
         note.say(row.id)
         return self._views.record(row)
 
-    async def update(self, record_id: int, request: DataUpdate, *, expected_revision: int | None) -> DataRead:
+    async def update(self, record_id: int, request: DataUpdate, *, expected_revision: int | None) -> RenderedRecord:
         """Change the fields that were sent. Raises NotFound, PermissionDenied, PreconditionFailed, ValidationFailed.
 
         The record is read, and changed if nobody was faster. Otherwise it is locked first: then everybody gets a turn.
@@ -132,7 +132,7 @@ class DataService:
             async with locked.records.undone():
                 if changes:
                     row = await locked.records.update(record_id, **changes)
-        before, after = self._views.record(stored), self._views.record(row)
+        before, after = self._views.read(stored), self._views.read(row)
         found = self._differences(stored, row._asdict())
         tried = DataTried.model_construct(
             **dict(after),

@@ -4,11 +4,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from pydantic_core import to_json
+
 from pyapi.db.dao import RecordRow
 from pyapi.exceptions import NotFound
 from pyapi.schedules.languages import Language
-from pyapi.schemas.constructed import constructed
+from pyapi.schemas.constructed import chosen, constructed
 from pyapi.schemas.data_schemas import DataItem, DataRead, DataSummary, DataSummaryItem
+from pyapi.schemas.rendered import RenderedRecord
 from pyapi.services.data_changes import shown_texts
 from pyapi.services.deployment_service import deployment_fields
 from pyapi.services.schedule_service import next_run_times, schedule_fields
@@ -28,13 +31,20 @@ class RecordViews:
     language: Language
     is_linked: bool
 
-    def record(self, row: RecordRow) -> DataRead:
+    def record(self, row: RecordRow) -> RenderedRecord:
         """For those who are signed in."""
+        fields = self._fields(row) | {"next_runs": next_run_times(row, now=self.now)}
+        # A model of it, and what FastAPI does with that, take three times as long as the JSON.
+        return RenderedRecord(body=to_json(chosen(DataRead, fields)), id=row.id, revision=row.revision)
+
+    def read(self, row: RecordRow) -> DataRead:
+        """The same, to be compared with another."""
         return constructed(DataRead, self._fields(row) | {"next_runs": next_run_times(row, now=self.now)})
 
-    def summary(self, row: RecordRow) -> DataSummary:
+    def summary(self, row: RecordRow) -> RenderedRecord:
         """For strangers."""
-        return DataSummary.model_construct(**self._summary_fields(row), next_runs=next_run_times(row, now=self.now))
+        fields = self._summary_fields(row) | {"next_runs": next_run_times(row, now=self.now)}
+        return RenderedRecord(body=to_json(chosen(DataSummary, fields)), id=row.id, revision=None)
 
     def item(self, row: RecordRow) -> DataItem:
         """The same in a list."""

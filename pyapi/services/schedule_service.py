@@ -18,7 +18,6 @@ from pyapi.schedules.outlook import Outlook, outlook
 from pyapi.schedules.rules import Rule, parse_rule
 from pyapi.schedules.runs import HORIZON, gaps
 from pyapi.schedules.zones import EPOCH
-from pyapi.schemas.constructed import constructed
 from pyapi.schemas.schedule_schemas import RunTime, SchedulePreview, SchedulePreviewed
 
 READER: Final = "2 " + " ".join(version(package) for package in ("croniter", "cron-descriptor", "tzdata"))
@@ -105,7 +104,7 @@ def next_run_times(row: RecordRow, *, now: datetime) -> list[RunTime]:
     if next_run_at is not None and "runs" not in summary:  # kept by an earlier version
         _, summary = derive(row.status, row.config, since=row.scheduled_since, now=now)
     runs = map(datetime.fromisoformat, summary.get("runs", ()))
-    return [constructed(RunTime, {"utc": run.astimezone(UTC), "local": run}) for run in runs]
+    return [RunTime(run.astimezone(UTC), run) for run in runs]
 
 
 def _kept(row: RecordRow, now: datetime) -> tuple[datetime | None, dict[str, Any]]:
@@ -119,7 +118,7 @@ def _kept(row: RecordRow, now: datetime) -> tuple[datetime | None, dict[str, Any
 def run_times(rule: Rule | None, runs: Sequence[datetime]) -> list[RunTime]:
     """Moments as they are answered, with the clock of the rule's zone."""
     zone = ZoneInfo(rule.timezone if rule is not None else "UTC")
-    return [RunTime.model_construct(utc=run, local=run.astimezone(zone)) for run in runs]
+    return [RunTime(run, run.astimezone(zone)) for run in runs]
 
 
 def require_foreseeable(moment: datetime, pointer: str) -> None:

@@ -5,6 +5,7 @@ from itertools import product
 from typing import Any
 
 import pytest
+from pydantic_core import to_json
 
 from pyapi.db.dao import RecordRow
 from pyapi.schedules import outlook, rules
@@ -74,7 +75,7 @@ def row_of(
 
 
 def told(runs: list[RunTime]) -> list[str]:
-    return [run.model_dump_json() for run in runs]
+    return [to_json(run).decode() for run in runs]
 
 
 @pytest.mark.parametrize("kept_after", [None, 0, 2, 70])

@@ -17,7 +17,7 @@ from pyapi.schemas.data_schemas import (
     DataUpdate,
 )
 from pyapi.schemas.fields import MAX_ID
-from pyapi.schemas.rendered import Rendered
+from pyapi.schemas.rendered import RenderedPage, RenderedRecord
 from pyapi.utils.callers import OPTIONAL_SIGN_IN
 from pyapi.utils.dependencies import Data, RecordReader
 from pyapi.web.headers import ACCEPT_LANGUAGE, IF_MATCH, entity_tag, expected_revision, page_links
@@ -45,13 +45,19 @@ CHANGING = {"parameters": [*IF_MATCH["parameters"], *ACCEPT_LANGUAGE["parameters
 CHANGE_PROBLEMS = problem_responses([BadRequest, InvalidToken, PermissionDenied, NotFound, PreconditionFailed])
 
 
-@router.post("/", status_code=201, responses=problem_responses([InvalidToken]), openapi_extra=ACCEPT_LANGUAGE)
-@router.post("", status_code=201, include_in_schema=False)
-async def create_data(body: DataCreate, data: Data, request: Request, response: Response) -> DataRead:
+@router.post(
+    "/",
+    response_model=DataRead,
+    status_code=201,
+    responses=problem_responses([InvalidToken]),
+    openapi_extra=ACCEPT_LANGUAGE,
+)
+@router.post("", response_model=DataRead, status_code=201, include_in_schema=False)
+async def create_data(body: DataCreate, data: Data, request: Request, response: Response) -> RenderedRecord:
     """Create a record; you are its owner."""
     record = await data.create(body)
     response.headers["Location"] = request.scope.get("root_path", "") + f"/api/data/{record.id}"
-    response.headers["ETag"] = entity_tag(record.revision)
+    _tell_revision(response, record)
     return record
 
 
@@ -59,23 +65,27 @@ async def create_data(body: DataCreate, data: Data, request: Request, response: 
 @router.get("", response_model=DataList, include_in_schema=False)
 async def list_data(
     params: Annotated[DataListParams, Query()], data: RecordReader, request: Request, response: Response
-) -> Rendered[DataList]:
+) -> RenderedPage:
     """List records. Without signing in, summaries only."""
     page = await data.page(params)
-    response.headers["Link"] = page_links(request, page.model)
+    response.headers["Link"] = page_links(request, page.page)
     return page
 
 
-@router.get(ONE, responses=problem_responses([InvalidToken, NotFound]), openapi_extra=READING)
-async def get_data(data_id: DataId, data: RecordReader, response: Response) -> DataRead | DataSummary:
+@router.get(
+    ONE,
+    response_model=DataRead | DataSummary,
+    responses=problem_responses([InvalidToken, NotFound]),
+    openapi_extra=READING,
+)
+async def get_data(data_id: DataId, data: RecordReader, response: Response) -> RenderedRecord:
     """Read a record. Without signing in, a summary only."""
     record = await data.get(data_id)
-    if isinstance(record, DataRead):
-        response.headers["ETag"] = entity_tag(record.revision)
+    _tell_revision(response, record)
     return record
 
 
-@router.put(ONE, responses=CHANGE_PROBLEMS, openapi_extra=CHANGING)
+@router.put(ONE, response_model=DataTried | DataRead, responses=CHANGE_PROBLEMS, openapi_extra=CHANGING)
 async def update_data(
     data_id: DataId,
     body: DataUpdate,
@@ -83,19 +93,18 @@ async def update_data(
     expected: ExpectedRevision,
     response: Response,
     dry_run: DryRun = False,
-) -> DataTried | DataRead:
+) -> DataTried | RenderedRecord:
     """Change the fields that are sent; the others stay. With `dry_run` only show what would change."""
-    record: DataTried | DataRead
     if dry_run:
-        record, revision = await data.try_update(data_id, body, expected_revision=expected)
-    else:
-        record = await data.update(data_id, body, expected_revision=expected)
-        revision = record.revision
-    response.headers["ETag"] = entity_tag(revision)
+        tried, revision = await data.try_update(data_id, body, expected_revision=expected)
+        response.headers["ETag"] = entity_tag(revision)
+        return tried
+    record = await data.update(data_id, body, expected_revision=expected)
+    _tell_revision(response, record)
     return record
 
 
-@router.patch(ONE, responses=CHANGE_PROBLEMS, openapi_extra=CHANGING)
+@router.patch(ONE, response_model=DataTried | DataRead, responses=CHANGE_PROBLEMS, openapi_extra=CHANGING)
 async def patch_data(
     data_id: DataId,
     body: DataUpdate,
@@ -103,7 +112,7 @@ async def patch_data(
     expected: ExpectedRevision,
     response: Response,
     dry_run: DryRun = False,
-) -> DataTried | DataRead:
+) -> DataTried | RenderedRecord:
     """Change the fields that are sent; the same as PUT."""
     return await update_data(data_id, body, data, expected, response, dry_run)
 
@@ -112,3 +121,8 @@ async def patch_data(
 async def delete_data(data_id: DataId, data: Data, expected: ExpectedRevision) -> DataDeleted:
     """Delete a record."""
     return await data.delete(data_id, expected_revision=expected)
+
+
+def _tell_revision(response: Response, record: RenderedRecord) -> None:
+    if record.revision is not None:
+        response.headers["ETag"] = entity_tag(record.revision)
