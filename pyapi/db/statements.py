@@ -70,8 +70,8 @@ class PooledConnections:
         entry = self._pool.take_at_once()
         held = entry or await self._waited_for(patience)
         try:
-            connection: asyncpg.Connection[asyncpg.Record] = held.driver_connection
-            rows = await patience.spend(partial(connection.fetch, text, *arguments))
+            connection: Any = held.driver_connection
+            rows: list[asyncpg.Record] = await patience.spend(partial(connection.fetch, text, *arguments))
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) or is_unavailable(error):
                 # Thrown away, as `transaction` does: it may still be busy with what nobody waits for.
@@ -101,29 +101,29 @@ class Statements:
 
     async def rows(self, statement: Statement, **given: Any) -> list[asyncpg.Record]:
         """All rows; JSON in them is text. Raises DatabaseUnavailable for whatever passes by itself."""
-        arguments = statement.arguments(given)
+        arguments, places = statement.arguments(given), self._places
+        is_done = has_place = False
         try:
-            if self._places is None:
-                return await self._connections.fetch(statement.text, arguments, patience=self._patience)
-            return await self._in_its_place(self._places, statement.text, arguments)
+            if places is not None:
+                if not places.enter_at_once():
+                    await self._wait_for(places)
+                has_place = True
+            rows = await self._connections.fetch(statement.text, arguments, patience=self._patience)
+            is_done = True
+            return rows
         except Exception as error:
             if is_unavailable(error):
                 raise DatabaseUnavailable from error
             raise
+        finally:
+            if places is not None and has_place:
+                places.leave(in_order=is_done)
 
     async def row(self, statement: Statement, **given: Any) -> asyncpg.Record | None:
         """The first row. Raises the same."""
         return next(iter(await self.rows(statement, **given)), None)
 
-    async def _in_its_place(self, places: Places, text: str, arguments: Sequence[Any]) -> list[asyncpg.Record]:
-        if not places.enter_at_once():
-            async with self._patience.limit() as start:
-                start()
-                await places.enter()
-        is_done = False
-        try:
-            rows = await self._connections.fetch(text, arguments, patience=self._patience)
-            is_done = True
-            return rows
-        finally:
-            places.leave(in_order=is_done)
+    async def _wait_for(self, places: Places) -> None:
+        async with self._patience.limit() as start:
+            start()
+            await places.enter()

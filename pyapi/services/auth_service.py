@@ -44,6 +44,13 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+class ClaimedSession(NamedTuple):
+    """A session as an access token names it."""
+
+    user_id: int
+    session_id: UUID
+
+
 @dataclass(frozen=True, slots=True)
 class TokenPolicy:
     """How tokens are signed and how long they live. A session does not slide: refreshing never makes it longer."""
@@ -52,6 +59,14 @@ class TokenPolicy:
     access_lifetime: timedelta
     session_lifetime: timedelta
     clock: Callable[[], datetime] = utc_now
+
+    def session_of(self, access_token: str) -> ClaimedSession:
+        """What an access token of a session says, signed and in time. Whether the session still lives, it cannot say.
+
+        Raises InvalidToken.
+        """
+        claims = self.signer.verify(access_token, now=self.clock())
+        return ClaimedSession(claims.user_id, claims.session_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +100,6 @@ class Client:
     address: str | None
 
 
-class ClaimedSession(NamedTuple):
-    """A session as an access token names it."""
-
-    user_id: int
-    session_id: UUID
-
-
 class Authenticator:
     """Turns an access token, of a session or a personal one, into a caller."""
 
@@ -104,19 +112,11 @@ class Authenticator:
         """Who an access token speaks for. Raises InvalidToken also when its session or its account has ended."""
         if access_token.startswith(PERSONAL_TOKEN_PREFIX):
             return await self._by_personal_token(access_token)
-        claimed = self.session_of(access_token)
+        claimed = self._policy.session_of(access_token)
         user = await self._sessions.user_of(user_id=claimed.user_id, session_id=claimed.session_id)
         if user is None:
             raise InvalidToken
         return Caller(user.id, user.username, user.role, session_id=claimed.session_id)
-
-    def session_of(self, access_token: str) -> ClaimedSession:
-        """What an access token of a session says, signed and in time. Whether the session still lives, it cannot say.
-
-        Raises InvalidToken.
-        """
-        claims = self._policy.signer.verify(access_token, now=self._policy.clock())
-        return ClaimedSession(claims.user_id, UUID(claims.session_id))
 
     async def _by_personal_token(self, token: str) -> Caller:
         found = await self._lookup.by_access_token(personal_token_digest(token))

@@ -47,11 +47,11 @@ _TOKEN: Final = re.compile(rf"{re.escape(_HEADER)}\.{_BASE64URL}\.{_SIGNATURE}",
 
 @dataclass(frozen=True, slots=True)
 class AccessClaims:
-    """What a verified access token says; the ids are canonical UUID text, the times are UTC in whole seconds."""
+    """What a verified access token says; the times are UTC in whole seconds."""
 
     user_id: int
-    session_id: str
-    token_id: str
+    session_id: uuid.UUID
+    token_id: uuid.UUID
     issued_at: datetime
     expires_at: datetime
 
@@ -81,8 +81,8 @@ class TokenSigner:
         """Write an access token; ValueError for what `verify` would refuse, such as a lifetime of more than a day."""
         claims = AccessClaims(
             user_id=user_id,
-            session_id=str(session_id),
-            token_id=str(uuid.uuid4()),
+            session_id=session_id,
+            token_id=uuid.uuid4(),
             issued_at=_whole_seconds(issued_at),
             expires_at=_whole_seconds(expires_at),
         )
@@ -106,8 +106,8 @@ class TokenSigner:
     def _claims_set(self, claims: AccessClaims) -> dict[str, Any]:
         return {
             "sub": str(claims.user_id),
-            "sid": claims.session_id,
-            "jti": claims.token_id,
+            "sid": str(claims.session_id),
+            "jti": str(claims.token_id),
             "typ": "access",
             "iat": int(claims.issued_at.timestamp()),
             "exp": int(claims.expires_at.timestamp()),
@@ -134,8 +134,8 @@ class TokenSigner:
         )
         claims = AccessClaims(
             user_id=int(said["sub"]),
-            session_id=str(uuid.UUID(said["sid"])),
-            token_id=str(uuid.UUID(said["jti"])),
+            session_id=uuid.UUID(said["sid"]),
+            token_id=uuid.UUID(said["jti"]),
             issued_at=datetime.fromtimestamp(said["iat"], UTC),
             expires_at=datetime.fromtimestamp(said["exp"], UTC),
         )

@@ -18,7 +18,7 @@ from pyapi.exceptions import (
     RegistrationClosed,
     Unauthenticated,
 )
-from pyapi.services.auth_service import Authenticator, Caller, Client
+from pyapi.services.auth_service import Authenticator, Caller, Client, TokenPolicy
 from pyapi.utils.auth import PERSONAL_TOKEN_PREFIX
 
 LOGIN_URL = "auth/login"
@@ -179,7 +179,8 @@ async def reading_audience(
     """
     token = bearer_token(request)
     if token is not None and not token.startswith(PERSONAL_TOKEN_PREFIX):
-        return SessionAudience(*_authenticator(request).session_of(token))
+        policy: TokenPolicy = request.app.state.tokens
+        return SessionAudience(*policy.session_of(token))
     return audience_of(await reader(request, await bearer(request, token), None))
 
 

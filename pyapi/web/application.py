@@ -5,7 +5,10 @@ from functools import partial
 from importlib.metadata import version
 
 from fastapi import FastAPI
+from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from fastapi.routing import APIRoute
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.types import ASGIApp
 
 from pyapi.exceptions import ConfigurationError
 from pyapi.log import configure_logging, warn_of_settings
@@ -40,7 +43,7 @@ def get_app(settings: Settings | None = None) -> FastAPI:
         sys.exit(CANNOT_START)
     configure_logging(level=settings.log_level, style=settings.log_format)
     warn_of_settings(settings.warnings() if is_alone else ())
-    app = FastAPI(
+    app = Service(
         title="PyAPI",
         version=version("pyapi"),
         description=DESCRIPTION,
@@ -50,8 +53,6 @@ def get_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         # A redirect to the other spelling would name the Host header, and clients lose their body on the way.
         redirect_slashes=False,
-        # Three looks at the environment for each request; what a request took stands in our log and numbers.
-        telemetry={"tracing": False, "metrics": False, "logs": False},
         generate_unique_id_function=_operation_id,
         lifespan=partial(lifespan, settings=settings),
     )
@@ -60,7 +61,6 @@ def get_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(docs.router, prefix="/api")
     if settings.metrics_enabled:
         app.include_router(metrics_router)
-    _install_plans(app)
     install_openapi(app)
     install_problem_handlers(app)
     install_denial_record(app)
@@ -68,10 +68,21 @@ def get_app(settings: Settings | None = None) -> FastAPI:
     return app
 
 
-def _install_plans(app: FastAPI) -> None:
-    """Before the routers, and within what turns failures into answers."""
-    routes = [route for each in ROUTERS for route in each.routes if isinstance(route, APIRoute)]
-    app.router.middleware_stack = PlannedRoutes(app.router.middleware_stack, routes, prefix=API_PREFIX)
+class Service(FastAPI):
+    """FastAPI with its handlers of failures and its router, and with no middleware but that of this service.
+
+    What it puts around that itself is here already: `LastResort` answers what nobody foresaw, `StrictRequest` bounds
+    bodies, and what a request took stands in our log and numbers.
+    """
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """From the inside: routes, what turns failures into answers, what was added."""
+        routes = [route for each in ROUTERS for route in each.routes if isinstance(route, APIRoute)]
+        app: ASGIApp = PlannedRoutes(AsyncExitStackMiddleware(self.router), routes, prefix=API_PREFIX)
+        app = ExceptionMiddleware(app, handlers=self.exception_handlers)
+        for middleware, arguments, options in reversed(self.user_middleware):
+            app = middleware(app, *arguments, **options)
+        return app
 
 
 def _operation_id(route: APIRoute) -> str:

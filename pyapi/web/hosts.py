@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from starlette.requests import Request
@@ -41,27 +42,40 @@ class HeadGuard:
             await problem_response(Request(scope), problem)(scope, receive, send)
 
     def _problem(self, scope: Scope) -> Problem | None:
-        target = len(scope.get("raw_path") or b"") + len(scope["query_string"])
-        if target > MAX_HEAD_BYTES:
+        size = len(scope.get("raw_path") or b"") + len(scope["query_string"])
+        if size > MAX_HEAD_BYTES:
             return UriTooLong()
-        if target + sum(field_bytes(name, value) for name, value in scope["headers"]) > MAX_HEAD_BYTES:
+        hosts: list[bytes] = []
+        codings: list[bytes] = []
+        for name, value in scope["headers"]:
+            size += field_bytes(name, value)
+            if name == b"host":
+                hosts.append(value)
+            elif name == b"transfer-encoding":
+                codings.append(value.strip().lower())
+        if size > MAX_HEAD_BYTES:
             return HeadersTooLarge()
-        codings = [value.strip().lower() for name, value in scope["headers"] if name == b"transfer-encoding"]
-        if codings not in ([], [b"chunked"]):
+        if codings and codings != [b"chunked"]:
             # A parser unpacks the chunks and forgets the rest: `gzip, chunked` would be read as if it were not gzip.
             return TransferCodingUnknown()
-        hosts = [value for name, value in scope["headers"] if name == b"host"]
         if not hosts and scope["http_version"] == "1.0":
             hosts = [b""]  # it knew no such header
         if len(hosts) != 1:
             return BadRequest("Send one Host header.")
-        host = _HOST.fullmatch(hosts[0].decode("latin-1"))
-        if host is None and hosts != [b""]:
+        if (host := _name_of(hosts[0])) is None:
             return BadRequest("The Host header is no host.")
-        if self._is_trusted(host[1] if host else "") or scope["path"] in _PROBES:
+        if self._is_trusted(host) or scope["path"] in _PROBES:
             return None
         return BadRequest("This service is not served under that host.")
 
-    def _is_trusted(self, host: str) -> bool:
-        name = host.lower().removesuffix(".")
+    def _is_trusted(self, name: str) -> bool:
         return self._trusts_all or name in self._trusted or name.endswith(self._suffixes)
+
+
+@lru_cache(256)
+def _name_of(host: bytes) -> str | None:
+    """The name in a Host header, empty for an empty one; None for what is no host."""
+    found = _HOST.fullmatch(host.decode("latin-1"))
+    if found is None:
+        return None if host else ""
+    return found[1].lower().removesuffix(".")

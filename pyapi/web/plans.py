@@ -33,12 +33,12 @@ class Unplannable(Exception):
     """The route has something of which plans know nothing."""
 
 
-def _collector() -> Response:
+class _Collected(Response):
     """What dependencies and the endpoint say of the answer: headers, and a status other than that of the route."""
-    response = Response()
-    del response.headers["content-length"]
-    response.status_code = None  # type: ignore[assignment]
-    return response
+
+    def __init__(self) -> None:
+        self.status_code = None  # type: ignore[assignment]
+        self.raw_headers = []
 
 
 @dataclass(slots=True)
@@ -211,9 +211,9 @@ class Plan:
         request = StrictRequest(scope, receive)
         if self._opens:
             async with AsyncExitStack() as stack:
-                answer = await self._answer(_Run(request, _collector(), stack))
+                answer = await self._answer(_Run(request, _Collected(), stack))
         else:
-            answer = await self._answer(_Run(request, _collector(), None))
+            answer = await self._answer(_Run(request, _Collected(), None))
         await answer(scope, receive, send)
 
     async def _answer(self, run: _Run) -> ASGIApp:

@@ -428,7 +428,7 @@ def test_a_token_that_was_read_before_ends_all_the_same() -> None:
 def test_round_trip() -> None:
     claims = SIGNER.verify(sign(), now=NOW)
     issued = NOW.replace(microsecond=0)
-    assert claims == AccessClaims(42, str(SESSION), claims.token_id, issued, issued + timedelta(minutes=30))
+    assert claims == AccessClaims(42, SESSION, claims.token_id, issued, issued + timedelta(minutes=30))
     assert str(UUID(claims.token_id)) == claims.token_id
     assert claims.issued_at.utcoffset() == timedelta(0)
 
