@@ -71,25 +71,24 @@ _SEEN_IN_AIRFLOW = literal_column(
     """,
     JSONB,
 ).label("seen_in_airflow")
-_COLUMNS = tuple(getattr(DataRecord, field, _SEEN_IN_AIRFLOW) for field in RecordRow._fields)
+_COLUMNS: Final[tuple[ColumnElement[Any], ...]] = tuple(
+    getattr(DataRecord, field, _SEEN_IN_AIRFLOW) for field in RecordRow._fields
+)
 
 
-def columns_of(*, with_airflow: bool, with_runs: bool = True) -> tuple[ColumnElement[Any], ...]:
-    """What `record_of` makes a row of: JSON as text, which is not parsed before it is known that it must be.
+def stored_columns(*, with_airflow: bool) -> tuple[ColumnElement[Any], ...]:
+    """The columns of a `RecordRow`; `seen_in_airflow`, the last one, costs three subqueries for each row."""
+    return _COLUMNS if with_airflow else (*_COLUMNS[:-1], null().label("seen_in_airflow"))
 
-    `seen_in_airflow` costs three subqueries for each row; the next runs in a summary are a third of its text.
-    """
-    columns = {
-        column.key: cast(column, Text).label(column.key) if isinstance(column.type, JSONB) else column
-        for column in _COLUMNS
-    }
-    if not with_runs:
-        columns["schedule_summary"] = cast(DataRecord.schedule_summary.op("-")(literal_column("'runs'")), Text).label(
-            "schedule_summary"
-        )
-    if not with_airflow:
-        columns["seen_in_airflow"] = null().label("seen_in_airflow")
-    return tuple(columns.values())
+
+def columns_of(*, with_airflow: bool) -> tuple[ColumnElement[Any], ...]:
+    """The same as `record_of` takes them."""
+    return tuple(as_text(column) for column in stored_columns(with_airflow=with_airflow))
+
+
+def as_text(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """JSON as text, which is not parsed before it is known that it must be."""
+    return cast(column, Text).label(column.key) if isinstance(column.type, JSONB) else column
 
 
 _ACT_AS = text(

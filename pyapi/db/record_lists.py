@@ -7,11 +7,28 @@ from enum import Enum
 from functools import cache, lru_cache
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import BindParameter, ColumnElement, Select, and_, bindparam, false, func, or_, select, true, tuple_
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    FromClause,
+    Select,
+    Text,
+    all_,
+    and_,
+    bindparam,
+    false,
+    func,
+    literal_column,
+    or_,
+    select,
+    true,
+    tuple_,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, BYTEA
 
 from pyapi.db.audience import CALLER, Audience, SessionAudience
 from pyapi.db.counts import bounded_count, kept_count
-from pyapi.db.dao import columns_of
+from pyapi.db.dao import RecordRow, as_text, stored_columns
 from pyapi.db.meta import contains, escaped
 from pyapi.db.models import SORTED_NEXT_RUN, DataRecord, RecordPieces
 from pyapi.db.statements import Statement
@@ -41,7 +58,7 @@ class RecordFilter:
     @property
     def names(self) -> tuple[str, ...]:
         """The conditions there are."""
-        return tuple(field.name for field in fields(self) if getattr(self, field.name) is not None)
+        return tuple(name for name in _CONDITIONS if getattr(self, name) is not None)
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -49,6 +66,9 @@ class RecordFilter:
         values = {name: getattr(self, name) for name in self.names}
         pattern = {} if self.q is None else {"pattern": escaped(self.q)}
         return pattern | {name: value.value if isinstance(value, Enum) else value for name, value in values.items()}
+
+
+_CONDITIONS: Final = tuple(field.name for field in fields(RecordFilter))
 
 
 class OrderKey(NamedTuple):
@@ -103,6 +123,22 @@ def _matching(names: Iterable[str]) -> list[ColumnElement[bool]]:
     return [_condition(name) for name in names]
 
 
+PAGE_HEAD: Final = ("is_superuser", "version", "seen_in_airflow")
+"""What stands before the content in each row of a page: whether the caller is a superuser, the version of the row, and
+what Airflow has made of it, which is no part of its version."""
+
+# Each change of a row, whoever makes it, is a transaction, whose number it then has (`xmin`). Numbers come again after
+# four thousand million, or when a server that takes over has lost some: the times stand beside them.
+_VERSION: Final = literal_column(
+    """
+    int4send(pyapi_data_records.id) || xidsend(pyapi_data_records.xmin)
+    || timestamptz_send(pyapi_data_records.updated_at)
+    || coalesce(timestamptz_send(pyapi_data_records.next_run_at), '')
+    """,
+    BYTEA,
+).label("version")
+
+
 @lru_cache(_REMEMBERED)
 def page_of(
     audience: Audience | SessionAudience,
@@ -114,21 +150,43 @@ def page_of(
 ) -> Statement:
     """A page of `limit` records from `skip` on, those behind `after_0`, `after_1`, ... when it `is_behind` them.
 
-    For a session each row has before it whether the caller is a superuser; one without a record is there when nothing
-    was found, and none when the session has ended.
+    Each row has what `PAGE_HEAD` names, and then a record as `record_of` takes it, without its last column and the runs
+    in its summary: all of that null when its version is among `known`. For a session there is a row without a version
+    when nothing was found, and none when the session has ended.
     """
-    found = select(*columns_of(with_airflow=with_airflow, with_runs=False)).where(audience.sees(), *_matching(names))
+    found: Select[Any] = select(*stored_columns(with_airflow=with_airflow), _VERSION)
+    found = found.where(audience.sees(), *_matching(names))
     if is_behind:
         found = found.where(_behind(order))
     found = _ordered(found, [key.expression for key in order], order)
     found = found.offset(bindparam("skip", type_=DataRecord.id.type)).limit(
         bindparam("limit", type_=DataRecord.id.type)
     )
-    if isinstance(audience, Audience):
-        return Statement.of(found)
     # In the order of `found`: nothing else is joined to it than one row.
+    if isinstance(audience, Audience):
+        page: FromClause = found.subquery("page")
+        content = _content_of(page)
+        return Statement.of(_page_rows(false(), page, content).select_from(page.outerjoin(content, true())))
     page = found.correlate(CALLER).lateral("page")
-    return Statement.of(select(CALLER.c.is_superuser, page).select_from(CALLER.outerjoin(page, true())))
+    content = _content_of(page)
+    both = CALLER.outerjoin(page, true()).outerjoin(content, true())
+    return Statement.of(_page_rows(CALLER.c.is_superuser, page, content).select_from(both))
+
+
+def _page_rows(is_superuser: ColumnElement[bool], page: FromClause, content: FromClause) -> Select[Any]:
+    return select(is_superuser, page.c.version, as_text(page.c.seen_in_airflow), content)
+
+
+def _content_of(page: FromClause) -> FromClause:
+    """What a reader does not know yet of a row of the page; what it knows is not even written by PostgreSQL."""
+    columns = {name: page.c[name] for name in RecordRow._fields[:-1]}
+    columns["schedule_summary"] = (
+        columns["schedule_summary"].op("-")(literal_column("'runs'", Text)).label("schedule_summary")
+    )
+    known: BindParameter[Any] = bindparam("known", type_=ARRAY(BYTEA))
+    return (
+        select(*map(as_text, columns.values())).where(page.c.version != all_(known)).correlate(page).lateral("content")
+    )
 
 
 def _ordered(statement: Select[Any], by: Sequence[ColumnElement[Any]], order: Sequence[OrderKey]) -> Select[Any]:

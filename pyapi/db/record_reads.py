@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+import asyncpg
 from sqlalchemy import and_, bindparam, select
 
 from pyapi.db.audience import CALLER, Audience, SessionAudience
@@ -47,8 +48,9 @@ class RecordReads:
         skip: int,
         limit: int,
         after: Sequence[Any] | None = None,
-    ) -> list[tuple[Any, ...]]:
-        """Records that match, as `record_of` takes them.
+        known: Sequence[bytes] = (),
+    ) -> list[asyncpg.Record]:
+        """Records that match, as `page_of` says; without content when their version is `known`.
 
         In `order` (whose last key is the id), from `skip` on, or behind the values `after`. Raises InvalidToken when
         the session of the audience has ended.
@@ -58,13 +60,13 @@ class RecordReads:
             audience.alike, wanted.names, tuple(order), is_behind=is_behind, with_airflow=self._with_airflow
         )
         asked = audience.parameters | wanted.parameters | after_parameters(after or ())
-        rows = await self._statements.rows(statement, skip=skip, limit=limit, **asked)
+        rows = await self._statements.rows(statement, skip=skip, limit=limit, known=known, **asked)
         if isinstance(audience, SessionAudience):
             if not rows:
                 raise InvalidToken
-            self._audience = Audience(audience.user_id, is_admin=rows[0][0])
-            return [row[1:] for row in rows if row[1] is not None]
-        return [row[:] for row in rows]
+            self._audience = Audience(audience.user_id, is_admin=rows[0]["is_superuser"])
+            return [] if rows[0]["version"] is None else rows
+        return rows
 
     async def count(self, wanted: RecordFilter) -> Total:
         """How many records match: exactly for an owner, a status and a visibility, otherwise up to `MOST_COUNTED`.

@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from pyapi.db.dao import RecordRow
 from pyapi.db.record_lists import OrderKey, RecordFilter
 from pyapi.db.record_reads import RecordReads
 from pyapi.exceptions import FieldError, Unauthenticated, ValidationFailed
 from pyapi.schemas.data_schemas import DataList, DataListParams
 from pyapi.schemas.paging import decode_cursor, encode_cursor
 from pyapi.schemas.rendered import RenderedPage, RenderedRecord
-from pyapi.services.list_items import ListItems, ListTexts, Raw
+from pyapi.services.list_items import ListItems, ListTexts
 from pyapi.services.record_views import RecordViews, no_such_record
 
 _CURSOR_TYPES: dict[str, type] = {
@@ -31,7 +30,7 @@ class DataReader:
         """`records` are those that the caller may see."""
         self._records = records
         self._views = views
-        self._items = ListItems(views, texts, is_stranger=is_stranger)
+        self._texts = texts
         self._is_stranger = is_stranger
 
     async def get(self, record_id: int) -> RenderedRecord:
@@ -58,10 +57,14 @@ class DataReader:
             next_run_before=params.next_run_before,
         )
         order = _order(params.order_by)
+        after = _after(params, order)
+        question = (wanted, params.order_by, params.skip, params.limit, params.cursor)
+        listed = ListItems(self._views, self._texts, is_stranger=self._is_stranger, question=question)
         rows = await self._records.page(
-            wanted, order=order, skip=params.skip, limit=params.limit + 1, after=_after(params, order)
+            wanted, order=order, skip=params.skip, limit=params.limit + 1, after=after, known=listed.known
         )
         rows, more = rows[: params.limit], len(rows) > params.limit
+        items = await listed.read(rows)
         total = await self._records.count(wanted) if params.include_total else None
         page = DataList.model_construct(
             data=(),
@@ -69,16 +72,12 @@ class DataReader:
             total_is_exact=total.is_exact if total is not None else None,
             skip=params.skip,
             limit=params.limit,
-            next_cursor=encode_cursor(params.order_by, _place_of(rows[-1], order)) if more else None,
+            next_cursor=(
+                encode_cursor(params.order_by, [key.value_of(items[-1].row) for key in order]) if more else None
+            ),
         )
         rest = page.model_dump_json(exclude={"data"})[1:].encode()
-        return RenderedPage(body=b'{"data":' + await self._items.json_of(rows) + b"," + rest, page=page)
-
-
-def _place_of(raw: Raw, order: Sequence[OrderKey]) -> list[Any]:
-    """Where a row stands in a list."""
-    row = RecordRow._make(raw)
-    return [key.value_of(row) for key in order]
+        return RenderedPage(body=b'{"data":' + listed.json_of(rows, items) + b"," + rest, page=page)
 
 
 def _order(order_by: str) -> list[OrderKey]:
