@@ -1,14 +1,17 @@
 """Headers that say more about an answer: entity tags (RFC 9110) and links to other pages (RFC 8288)."""
 
 import re
+from functools import lru_cache
 from urllib.parse import urlencode
 
 from fastapi import Request
+from starlette.datastructures import QueryParams
 
 from pyapi.exceptions import BadRequest
 from pyapi.schemas.data_schemas import DataList
 
 _SOMEWHERE = -1
+_PLACES = frozenset({"skip", "cursor"})
 _KEY = re.compile(r"[!-~]{1,255}")
 _TAG = re.compile(r'"rev-([1-9][0-9]{0,9})"')
 
@@ -117,18 +120,21 @@ def page_links(request: Request, page: DataList) -> str:
         skips["next"] = page.skip + page.limit
     if page.total is not None and page.total_is_exact:
         skips["last"] = max(0, (page.total - 1) // page.limit * page.limit)
-    asked, path = request.query_params, request.scope["path"]
-    kept = {name: value for name, value in asked.items() if name not in {"skip", "cursor"}}
-    if "cursor" in asked:
-        queries = {"first": _by_place(kept, page, 0)}
+    before, after = _around_place(request.scope["query_string"], page.limit)
+    queries = {relation: f"{before}skip={skip}{after}" for relation, skip in skips.items()}
+    if "cursor" in request.query_params:
+        queries = {"first": queries["first"]}
         if page.next_cursor is not None:
+            kept = {name: value for name, value in request.query_params.items() if name not in _PLACES}
             queries["next"] = urlencode(kept | {"cursor": page.next_cursor})
-    else:
-        # Written once: encoding takes longer than all the rest.
-        before, after = _by_place(kept, page, _SOMEWHERE).split(f"skip={_SOMEWHERE}")
-        queries = {relation: f"{before}skip={skip}{after}" for relation, skip in skips.items()}
+    path = request.scope["path"]
     return ", ".join(f'<{path}?{query}>; rel="{relation}"' for relation, query in queries.items())
 
 
-def _by_place(kept: dict[str, str], page: DataList, skip: int) -> str:
-    return urlencode(kept | {"skip": str(skip), "limit": str(page.limit)})
+# Encoding takes longer than all the rest, and the same lists are asked for again.
+@lru_cache(256)
+def _around_place(query: bytes, limit: int) -> tuple[str, str]:
+    """The query of another page of the same list: what stands before `skip=...`, and behind it."""
+    kept = {name: value for name, value in QueryParams(query).items() if name not in _PLACES}
+    before, after = urlencode(kept | {"skip": str(_SOMEWHERE), "limit": str(limit)}).split(f"skip={_SOMEWHERE}")
+    return before, after
