@@ -7,11 +7,11 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple, TextIO
+from typing import Any, Final, Literal, NamedTuple, TextIO
 
 import structlog
 
@@ -27,7 +27,7 @@ _FOREIGN = ("uvicorn", "uvicorn.error", "uvicorn.access", "gunicorn.error", "gun
 current_request: ContextVar[str | None] = ContextVar("current_request", default=None)
 """The id of the request that the running task answers; every line that it writes has it."""
 
-_access = logging.getLogger("pyapi.access")
+_ACCESS: Final = "pyapi.access"
 
 
 def warn_of_settings(warnings: Iterable[str]) -> None:
@@ -76,10 +76,10 @@ class _Lines(logging.StreamHandler[TextIO]):
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
-        self._waiting: list[_RequestLine] = []
+        self._waiting: list[_Event] = []
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def write_soon(self, line: "_RequestLine") -> None:
+    def write_soon(self, line: "_Event") -> None:
         """Write a line with the next turn of the running loop, when answers of this one are on their way as well."""
         loop = asyncio.get_running_loop()
         if not self._waiting or loop is not self._loop:
@@ -89,7 +89,7 @@ class _Lines(logging.StreamHandler[TextIO]):
 
     def _write_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []
-        lines = "".join(_printable(_LINES.encode(line.event)) + self.terminator for line in waiting)
+        lines = "".join(_printable(_LINES.encode(line.as_structlog_has_it())) + self.terminator for line in waiting)
         with suppress(OSError, ValueError):  # when nobody can take them, they are lost
             self.acquire()
             try:
@@ -99,60 +99,62 @@ class _Lines(logging.StreamHandler[TextIO]):
                 self.release()
 
 
-class _RequestLine(NamedTuple):
-    """What the line of a request says; `ended_at` are seconds since 1970."""
+class _Event(NamedTuple):
+    """What one line says; `at` are seconds since 1970."""
 
-    method: str
-    path: str
-    status: int
-    seconds: float
-    client: str | None
+    logger: str
+    level: str
+    name: str
+    fields: Mapping[str, Any]
     request_id: str | None
-    ended_at: float
+    at: float
 
-    @property
-    def event(self) -> dict[str, Any]:
-        """As structlog would have it."""
-        return {
-            "method": self.method,
-            "path": self.path,
-            "status": self.status,
-            "duration_ms": round(self.seconds * 1000, 2),
-            "client": self.client,
-            "event": "request",
-            "request_id": self.request_id,
-            "logger": _access.name,
-            "level": "info",
-            "timestamp": datetime.fromtimestamp(self.ended_at, UTC).isoformat().replace("+00:00", "Z"),
-        }
+    def as_structlog_has_it(self) -> dict[str, Any]:
+        """All of it, in the order of structlog."""
+        event = {**self.fields, "event": self.name}
+        if self.request_id is not None:
+            event.setdefault("request_id", self.request_id)
+        event |= {"logger": self.logger, "level": self.level}
+        event["timestamp"] = (
+            datetime.fromtimestamp(self.at, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        )
+        return event
 
 
-class _RequestRecord(logging.LogRecord):
-    """The line of a request, in the shape in which structlog hands its events to the formatter."""
+class _EventRecord(logging.LogRecord):
+    """An event in the shape in which structlog hands its own to the formatter."""
 
-    def __init__(self, event: dict[str, Any]) -> None:
-        super().__init__(_access.name, logging.INFO, "", 0, event, None, None)
-        self._logger, self._name = None, "info"
+    def __init__(self, event: _Event) -> None:
+        level = logging.getLevelNamesMapping()[event.level.upper()]
+        super().__init__(event.logger, level, "", 0, event.as_structlog_has_it(), None, None)
+        self._logger, self._name = None, event.level
 
 
 class _JsonFormatter(structlog.stdlib.ProcessorFormatter):
     """Lines of JSON."""
 
 
-def log_request(*, method: str, path: str, status: int, seconds: float, client: str | None) -> None:
-    """Write the line that each request has, past structlog and, where only our handler listens, past `logging`.
+def log_event(logger: str, name: str, *, level: Literal["info", "warning"] = "info", **fields: Any) -> None:
+    """Write a line past structlog and, where only our handler listens, past `logging`.
 
-    Their steps and copies of the event take six times as long, and every request waits for them.
+    For what happens all the time: their steps and copies of the event take ten times as long, and requests wait for it.
     """
-    if not _access.isEnabledFor(logging.INFO):
+    target = logging.getLogger(logger)
+    if not target.isEnabledFor(logging.WARNING if level == "warning" else logging.INFO):
         return
-    line = _RequestLine(method, path, status, seconds, client, current_request.get(), time.time())
+    event = _Event(logger, level, name, fields, current_request.get(), time.time())
     listeners = logging.root.handlers
     first = listeners[0] if len(listeners) == 1 else None
     if isinstance(first, _Lines) and isinstance(first.formatter, _JsonFormatter):
-        first.write_soon(line)
+        first.write_soon(event)
     else:
-        _access.handle(_RequestRecord(line.event))
+        target.handle(_EventRecord(event))
+
+
+def log_request(*, method: str, path: str, status: int, seconds: float, client: str | None) -> None:
+    """Write the line that each request has."""
+    took = round(seconds * 1000, 2)
+    log_event(_ACCESS, "request", method=method, path=path, status=status, duration_ms=took, client=client)
 
 
 def _add_request_id(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

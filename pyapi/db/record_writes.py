@@ -65,8 +65,9 @@ class RecordWrites:
 
 def _sent(table: Any, values: Mapping[str, Any], prefix: str = "new_") -> dict[str, Any]:
     """The values as asyncpg takes them."""
+    as_json = _json_columns(table)
     return {
-        prefix + name: write_json(value) if _is_json(table, name) and value is not None else value
+        prefix + name: write_json(value) if name in as_json and value is not None else value
         for name, value in values.items()
     }
 
@@ -75,12 +76,13 @@ def _noted(note: Mapping[str, Any]) -> dict[str, Any]:
     return _sent(AuditRecord, note, "note_")
 
 
-def _is_json(table: Any, name: str) -> bool:
-    return isinstance(table.__table__.c[name].type, JSONB)
+@cache
+def _json_columns(table: Any) -> frozenset[str]:
+    return frozenset(column.key for column in table.__table__.c if isinstance(column.type, JSONB))
 
 
 def _parameter(table: Any, name: str, prefix: str = "new_") -> ColumnElement[Any]:
-    if _is_json(table, name):
+    if name in _json_columns(table):
         return cast(bindparam(prefix + name, type_=Text), JSONB)
     return bindparam(prefix + name, type_=table.__table__.c[name].type)
 

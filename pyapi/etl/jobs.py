@@ -6,6 +6,7 @@ Whatever a row holds is answered, never raised: a row may have been written past
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
 
@@ -92,6 +93,7 @@ def moves_data(config: Mapping[Any, Any]) -> bool:
     return config.get("task") is None and bool(config.get("source")) and bool(config.get("target"))
 
 
+@cache
 def known_kinds(kinds: tuple[Kind, ...]) -> dict[str, Kind]:
     """Kinds by all the names that they have."""
     return {name: kind for kind in kinds for name in kind.names}
@@ -120,6 +122,7 @@ def _endpoint(value: object, place: str, kinds: tuple[Kind, ...], errors: list[F
     return Endpoint(kind.type, {name: item for name, item in given.items() if item is not None})
 
 
+@cache
 def fields_of(kind: Kind) -> tuple[Field, ...]:
     """The fields of its object; what is moved may stand in a source that has tables."""
     return (*kind.fields, *CHOICE_FIELDS) if kind.has_tables else kind.fields

@@ -23,7 +23,7 @@ class Contract(StrEnum):
     FREEZE = "freeze"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Kind:
     """A type of source or target.
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from pyapi.exceptions import FieldError
 from pyapi.schedules.expressions import LAST_YEAR, CronError, normalized, parse_cron
@@ -50,6 +50,7 @@ MOST_TAGS: Final = 50
 LONGEST_TAG: Final = 100
 """Characters of Airflow's column `dag_tag.name`."""
 _LONGEST_REMEMBERED = 128
+_NUMBERS = frozenset({bool, int, float})
 FIRST_TIME_YEAR: Final = 1970
 LAST_START_YEAR: Final = 2099
 """croniter looks 50 years ahead."""
@@ -129,35 +130,50 @@ def parse_rule(config: object) -> tuple[Rule | None, list[FieldError]]:
         return Rule(), []
     if not isinstance(config, Mapping):
         return None, [FieldError('Write an object, as in {"schedule": "0 9 * * *"}.', "")]
-    values = tuple(config.get(name) for name in RULE_KEYS)
+    values = tuple(map(config.get, RULE_KEYS))
     if (known := _to_remember(values)) is None:
         return _read(values)
     rule, errors = _read_again(known)
     return rule, list(errors)
 
 
-def _to_remember(values: tuple[Any, ...]) -> tuple[tuple[type, Any], ...] | None:
-    """The values as a key, with types, for True equals 1; None when one is long, or of a kind that no rule has."""
-    known: list[tuple[type, Any]] = []
-    for value in values:
-        kept = tuple(value) if isinstance(value, list) else value
-        parts = kept if isinstance(kept, tuple) else (kept,)
-        if len(parts) > MOST_TAGS or not all(_is_short(part, is_listed=parts is kept) for part in parts):
+_Key: TypeAlias = tuple[tuple[int, type, Any], ...]
+
+
+def _to_remember(values: tuple[Any, ...]) -> _Key | None:
+    """The values that are there as a key, with places and types, for True equals 1.
+
+    None when one is long, or of a kind that no rule has.
+    """
+    known: list[tuple[int, type, Any]] = []
+    for place, value in enumerate(values):
+        if value is None:
+            continue
+        kind, kept = type(value), value
+        if kind is str:
+            is_short = len(value) <= _LONGEST_REMEMBERED
+        elif kind is list:
+            is_short = len(value) <= MOST_TAGS and all(map(_is_short_text, value))
+            kept = tuple(value)
+        else:
+            is_short = kind in _NUMBERS
+        if not is_short:
             return None
-        known.append((type(value), kept))
+        known.append((place, kind, kept))
     return tuple(known)
 
 
-def _is_short(value: object, *, is_listed: bool) -> bool:
-    if isinstance(value, str):
-        return len(value) <= _LONGEST_REMEMBERED
-    return not is_listed and (value is None or isinstance(value, int | float))
+def _is_short_text(value: object) -> bool:
+    return type(value) is str and len(value) <= _LONGEST_REMEMBERED
 
 
 # Many records share a rule, and each is read again and again.
 @lru_cache(1024)
-def _read_again(known: tuple[tuple[type, Any], ...]) -> tuple[Rule | None, list[FieldError]]:
-    return _read(tuple(list(kept) if kind is list else kept for kind, kept in known))
+def _read_again(known: _Key) -> tuple[Rule | None, list[FieldError]]:
+    values: list[Any] = [None] * len(RULE_KEYS)
+    for place, kind, kept in known:
+        values[place] = list(kept) if kind is list else kept
+    return _read(tuple(values))
 
 
 def _read(values: tuple[Any, ...]) -> tuple[Rule | None, list[FieldError]]:

@@ -7,14 +7,14 @@ from typing import Final
 
 from pyapi.schedules.expressions import LAST_YEAR, Cron, parse_cron
 from pyapi.schedules.rules import Kind, Rule
-from pyapi.schedules.timetable import Entry, entry, instants, pieces
-from pyapi.schedules.zones import EPOCH
+from pyapi.schedules.timetable import Entry, entry, instants, is_unchanged, pieces
+from pyapi.schedules.zones import EPOCH, offset_at
 
 HORIZON: Final = datetime(LAST_YEAR, 12, 1, tzinfo=EPOCH.tzinfo)
 """No run is computed at or after this."""
 
 # Few rules have to be looked up further than this; a rare one looks again, further.
-_REACHES: Final = (timedelta(days=3), timedelta(days=100), HORIZON - EPOCH)
+_REACHES: Final = (timedelta(days=100), HORIZON - EPOCH)
 _SECOND: Final = timedelta(seconds=1)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -87,6 +87,12 @@ def cron_entry(rule: Rule, cron: Cron, start: int) -> Entry:
 def _cron_runs(rule: Rule, cron: Cron, start: datetime, end: datetime) -> Iterator[datetime]:
     first, stop = whole_seconds(start), whole_seconds(end)
     if first >= stop:
+        return
+    if (begun_at := rule.starts_at) is not None and is_unchanged(rule.timezone, whole_seconds(begun_at), stop):
+        # No change of the clock since the chain began: each run stands where the expression says.
+        offset = offset_at(rule.timezone, first)
+        for local in cron.between(first + offset, stop + offset):
+            yield EPOCH + timedelta(seconds=local - offset)
         return
     begin = cron_entry(rule, cron, first)
     for instant in instants(pieces(cron, rule.timezone, first, stop, begin, catchup=rule.catchup), cron):

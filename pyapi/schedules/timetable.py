@@ -63,6 +63,11 @@ class Entry(NamedTuple):
     is_run: bool
 
 
+def is_unchanged(zone: str, start: int, stop: int) -> bool:
+    """Whether no change of the clock has a part in what a chain that begins at `start` runs until `stop`."""
+    return next(changes_between(zone, start - _FAR, stop + _FAR), None) is None
+
+
 def entry(cron: Cron, zone: str, start: int, *, since: int | None, exact: bool = True) -> Entry:
     """A run before `start` that is in the chain wherever that began; or its begin, which is `since`.
 

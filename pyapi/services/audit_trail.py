@@ -4,11 +4,11 @@ import json
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final, NamedTuple, Protocol
 
-import structlog
-
 from pyapi.exceptions import Problem
+from pyapi.log import log_event
 from pyapi.utils.changes import Change
 from pyapi.utils.masking import CUT
 
@@ -17,12 +17,11 @@ MOST_OF_ALL_CHANGES: Final = 16_384
 """Characters of JSON: a config of a mebibyte that changes as a whole must not write two of them into a log."""
 
 _MOST_OF_A_NAME: Final = 200
+_AT_ONCE: Final = 32
 _MOST_OF_AN_AGENT: Final = 255
 
 # `json.dumps` would make a new encoder for each value.
 _encode: Final = json.JSONEncoder(ensure_ascii=False).encode
-
-log = structlog.get_logger(__name__)
 
 
 class Actor(NamedTuple):
@@ -76,7 +75,7 @@ class AuditEntry:
         line = {"actor_id": row["actor_id"], f"{row['target_kind']}_id": target_id} | (row["details"] or {}) | details
         if row["changes"] is not None:
             line["fields"] = sorted({change["pointer"].split("/")[1] for change in row["changes"]})
-        (log.warning if self.is_alarm else log.info)(row["event"], **line)
+        log_event(__name__, row["event"], level="warning" if self.is_alarm else "info", **line)
 
 
 class AuditTrail:
@@ -157,17 +156,27 @@ def bounded(changes: Iterable[Change]) -> tuple[list[dict[str, Any]], bool]:
     told: list[dict[str, Any]] = []
     is_cut = False
     room = MOST_OF_ALL_CHANGES
-    for change in _comparable(changes):
-        if change is None:
+    entries = map(_entry, _comparable(changes))
+    while some := list(islice(entries, _AT_ONCE)):
+        fitting = [entry for entry, _ in some if entry is not None]
+        # A list has two characters for each entry besides those of the entries.
+        room -= len(_encode(fitting)) - 2 * len(fitting)
+        while room < 0:
+            room += len(_encode(fitting.pop()))
+        told += fitting
+        if len(fitting) < len(some):
             return told, True
-        pointer, before, after = _shortened(change.pointer), _short(change.before), _short(change.after)
-        entry = {"pointer": pointer, "before": before, "after": after}
-        is_cut = is_cut or (pointer, before, after) != (change.pointer, change.before, change.after)
-        room -= len(_encode(entry))
-        if room < 0:
-            return told, True
-        told.append(entry)
+        is_cut = is_cut or any(is_short for _, is_short in some)
     return told, is_cut
+
+
+def _entry(change: Change | None) -> tuple[dict[str, Any] | None, bool]:
+    """A change as JSON, and whether it is shortened; None for one that cannot be told."""
+    if change is None:
+        return None, True
+    pointer, before, after = _shortened(change.pointer), _short(change.before), _short(change.after)
+    is_whole = pointer is change.pointer and before is change.before and after is change.after
+    return {"pointer": pointer, "before": before, "after": after}, not is_whole
 
 
 def _comparable(changes: Iterable[Change]) -> Iterator[Change | None]:
@@ -181,8 +190,8 @@ def _comparable(changes: Iterable[Change]) -> Iterator[Change | None]:
 def _short(value: Any) -> Any:
     if isinstance(value, str):
         return _shortened(value)
-    if value is None or isinstance(value, bool):
-        return value
+    if value is None or isinstance(value, int | float):
+        return value  # a number has 309 digits at most
     return CUT if len(_encode(value)) > MOST_OF_A_VALUE else value
 
 
