@@ -3,7 +3,7 @@
 import asyncio
 import json
 import math
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from collections.abc import Set as AbstractSet
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl
@@ -13,6 +13,7 @@ from fastapi.dependencies.utils import get_flat_params
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import ValidationError
+from starlette.requests import ClientDisconnect
 
 from pyapi.exceptions import FieldError, PayloadTooLarge, RequestTimeout, UnsupportedMediaType, ValidationFailed
 from pyapi.schemas.auth_schemas import LoginForm, LoginRequest
@@ -32,22 +33,29 @@ FORM = "application/x-www-form-urlencoded"
 class StrictRequest(Request):
     """A request whose body is at most 1 MiB and whose JSON means the same to every reader (RFC 8259, 4 and 6)."""
 
-    async def stream(self) -> AsyncGenerator[bytes, None]:
-        """The body in pieces. Raises RequestTimeout, and PayloadTooLarge, also when no Content-Length announced it."""
-        received, deadline = 0, asyncio.get_running_loop().time() + BODY_SECONDS
-        pieces = super().stream()
-        while True:
+    async def body(self) -> bytes:
+        """The body. Raises RequestTimeout, and PayloadTooLarge, also when no Content-Length announced it."""
+        if not hasattr(self, "_body"):
             try:
-                async with asyncio.timeout_at(deadline):
-                    chunk = await anext(pieces, None)
+                async with asyncio.timeout(BODY_SECONDS):
+                    self._body = await self._read()
             except TimeoutError:
                 raise RequestTimeout("The body did not arrive in time.") from None
-            if chunk is None:
-                return
-            received += len(chunk)
+        return self._body
+
+    async def _read(self) -> bytes:
+        pieces: list[bytes] = []
+        received, more = 0, True
+        while more:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            pieces.append(message.get("body", b""))
+            received += len(pieces[-1])
+            more = message.get("more_body", False)
             if received > MAX_BODY_BYTES:
                 raise PayloadTooLarge(f"Send at most {MAX_BODY_BYTES} bytes.")
-            yield chunk
+        return b"".join(pieces)
 
     async def json(self) -> Any:
         """The body as JSON. Raises JSONDecodeError for NaN, numbers beyond a double, and names that occur twice."""
