@@ -72,6 +72,17 @@ def parse_job(config: object) -> tuple[Job | None, list[FieldError]]:
     """
     if not isinstance(config, Mapping) or not moves_data(config):
         return None, []
+    found, errors = _parts(config)
+    return (_job(config, *found), []) if found is not None else (None, errors)
+
+
+def errors_in(config: object) -> list[FieldError]:
+    """What stands against the job in `config`, as `parse_job` says it; nothing when there is nothing to move."""
+    return _parts(config)[1] if isinstance(config, Mapping) and moves_data(config) else []
+
+
+def _parts(config: Mapping[Any, Any]) -> tuple[tuple[dict[str, Any], Endpoint, Endpoint] | None, list[FieldError]]:
+    """What is moved, from where and where to; or the errors."""
     errors: list[FieldError] = []
     source = _endpoint(config["source"], "source", SOURCES, errors)
     target = _endpoint(config["target"], "target", TARGETS, errors)
@@ -83,9 +94,7 @@ def parse_job(config: object) -> tuple[Job | None, list[FieldError]]:
     choice = _choice(config, source, errors)
     if not errors:
         errors += (FieldError(detail, at) for detail, at in _together(config, choice, source, target))
-    if errors:
-        return None, errors
-    return _job(config, choice, source, target), []
+    return (None, errors) if errors else ((choice, source, target), [])
 
 
 def moves_data(config: Mapping[Any, Any]) -> bool:
@@ -138,11 +147,15 @@ def _of_url(url: str, kinds: tuple[Kind, ...]) -> Endpoint | None:
         found = re.fullmatch(kind.url, url) if len(url) <= LONGEST_URL else None
         if found is not None:
             parts = dict(zip(kind.parts, found.groups(), strict=True))
-            by_name = {known.name: known for known in kind.fields}
             options = dict(_options_of(parts))
-            wrong = [wrong for name, item in options.items() for wrong in by_name[name].wrong(item)]
+            wrong = [wrong for name, item in options.items() for wrong in _fields_by_name(kind)[name].wrong(item)]
             return None if wrong else Endpoint(kind.type, options)
     return None
+
+
+@cache
+def _fields_by_name(kind: Kind) -> dict[str, Field]:
+    return {known.name: known for known in kind.fields}
 
 
 def _options_of(parts: Mapping[str, str | None]) -> Iterator[tuple[str, Any]]:

@@ -3,7 +3,7 @@
 from itertools import islice
 from typing import Any, Final
 
-from pyapi.etl.jobs import parse_job
+from pyapi.etl.jobs import errors_in
 from pyapi.exceptions import FieldError
 from pyapi.utils.pointers import escape
 from pyapi.utils.sealing import Sealer, tokens_in
@@ -17,7 +17,7 @@ def job_errors(config: object) -> list[FieldError]:
 
     What cannot be read is not judged: it was right when it was written.
     """
-    _, errors = parse_job(config)
+    errors = errors_in(config)
     if not errors:
         return []
     unread = ["".join(f"/{escape(str(part))}" for part in path) for path in tokens_in(config)]

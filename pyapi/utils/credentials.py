@@ -140,10 +140,25 @@ _URL_WITHOUT_PASSWORD = re.compile(
 _SHORTEST_BEARER = len("Basic ") + 16
 _MOST_ROUNDS = 4
 _MOST_SECRETS = 1000
+_MOST_HARMLESS = 4096
+
+# The same texts are looked through again and again, in one request already. Those with a secret are not kept.
+_harmless: set[str] = set()
 
 
 def mask_text(text: str) -> str:
     """`text` with URL passwords, sensitive parameters and bearer tokens as `***`; the same text when it has none."""
+    if text in _harmless:
+        return text
+    masked = _mask_text(text)
+    if masked is text and len(text) <= _LONGEST_REMEMBERED:
+        if len(_harmless) >= _MOST_HARMLESS:
+            _harmless.clear()
+        _harmless.add(text)
+    return masked
+
+
+def _mask_text(text: str) -> str:
     if not _may_hold_secret(text):
         return text
     if not _is_marked(text):
