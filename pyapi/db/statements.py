@@ -110,7 +110,6 @@ class Statements:
                 has_place = True
             rows = await self._connections.fetch(statement.text, arguments, patience=self._patience)
             is_done = True
-            return rows
         except Exception as error:
             if is_unavailable(error):
                 raise DatabaseUnavailable from error
@@ -118,6 +117,7 @@ class Statements:
         finally:
             if places is not None and has_place:
                 places.leave(in_order=is_done)
+        return rows
 
     async def row(self, statement: Statement, **given: Any) -> asyncpg.Record | None:
         """The first row. Raises the same."""

@@ -5,10 +5,10 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from pyapi.db.dao import RecordRow, record_of
+from pyapi.db.engine import read_stored_json
 from pyapi.db.record_lists import PAGE_HEAD
 from pyapi.schemas.deployment_schemas import DeploymentFields
 from pyapi.schemas.schedule_schemas import ScheduleFields
-from pyapi.db.engine import read_stored_json
 from pyapi.services.record_views import RecordViews
 from pyapi.services.turns import Turns
 

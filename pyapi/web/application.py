@@ -73,7 +73,8 @@ def get_app(settings: Settings | None = None) -> FastAPI:
 class Service(FastAPI):
     """FastAPI with its handlers of failures and its router, and with no middleware but that of this service.
 
-    What it puts around that itself is here already: `LastResort` answers what nobody foresaw, `StrictRequest` bounds bodies.
+    What it puts around that itself is here already: `LastResort` answers what nobody foresaw, and `StrictRequest`
+    bounds bodies.
     """
 
     def build_middleware_stack(self) -> ASGIApp:

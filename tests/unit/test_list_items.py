@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pyapi.db.dao import RecordRow, record_of
-from pyapi.services.list_items import LONGEST, ListItems, ListTexts
+from pyapi.services.list_items import LONGEST, MOST_PAGES, ListItems, ListTexts
 from pyapi.services.record_views import RecordViews
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -35,20 +35,63 @@ def views(now: datetime = NOON, *, linked: bool = False, language: Any = "en") -
     return RecordViews(now, language, linked)
 
 
+def page_row(row: RecordRow, *, version: bytes | None = None) -> tuple[Any, ...]:
+    """As `page_of` answers it; the version is another one for another row."""
+    return (False, version or repr(row[:-1]).encode(), row.seen_in_airflow, *row[:-1])
+
+
+async def body_of(texts: ListTexts, rows: list[tuple[Any, ...]], seen: RecordViews, *, is_stranger: bool) -> bytes:
+    """The JSON of a page; what is known comes without content, as PostgreSQL sends it then."""
+    listed = ListItems(seen, texts, is_stranger=is_stranger, question="all")
+    known = listed.known
+    sent = [(*row[:3], *(None for _ in row[3:])) if row[1] in known else row for row in rows]
+    return listed.json_of(sent, await listed.read(sent))
+
+
 async def listed(texts: ListTexts, row: RecordRow, seen: RecordViews, *, is_stranger: bool = False) -> Any:
-    return json.loads(await ListItems(seen, texts, is_stranger=is_stranger).json_of([tuple(row)]))
+    return json.loads(await body_of(texts, [page_row(row)], seen, is_stranger=is_stranger))
 
 
 @pytest.mark.parametrize("is_stranger", [False, True])
 @pytest.mark.parametrize("linked", [False, True])
-async def test_an_item_is_what_its_model_says(linked: bool, is_stranger: bool) -> None:
+@pytest.mark.parametrize("number", [0, 1, 3])
+async def test_an_item_is_what_its_model_says(linked: bool, is_stranger: bool, number: int) -> None:
     """Made, and then remembered."""
     texts, seen = ListTexts(), views(linked=linked)
-    row = record_of(tuple(ROW))
-    item = seen.summary_item(row) if is_stranger else seen.item(row)
-    expected = f"[{item.model_dump_json()}]".encode()
-    items = ListItems(seen, texts, is_stranger=is_stranger)
-    assert [await items.json_of([tuple(ROW)]) for _ in range(2)] == [expected, expected]
+    rows = [ROW._replace(id=place) for place in range(number)]
+    items = [(seen.summary_item if is_stranger else seen.item)(record_of(tuple(row))) for row in rows]
+    expected = f"[{','.join(item.model_dump_json() for item in items)}]".encode()
+    page = [page_row(row) for row in rows]
+    assert [await body_of(texts, page, seen, is_stranger=is_stranger) for _ in range(2)] == [expected, expected]
+
+
+async def test_what_stood_on_the_page_is_known_and_nothing_else() -> None:
+    texts = ListTexts()
+    await listed(texts, ROW, views())
+    versions = page_row(ROW)[1:2]
+    asked = [
+        ("all", views(), False),
+        ("others", views(), False),
+        ("all", views(), True),
+        ("all", views(language="zh_TW"), False),
+    ]
+    known = [tuple(ListItems(seen, texts, is_stranger=who, question=what).known) for what, seen, who in asked]
+    assert known == [versions, (), (), ()]
+
+
+async def test_what_stood_on_another_page_is_not_made_again() -> None:
+    texts, seen = ListTexts(), views()
+    await listed(texts, ROW, seen)
+    other = ListItems(seen, texts, is_stranger=False, question="others")
+    (item,) = await other.read([page_row(ROW._replace(name="never looked at"), version=page_row(ROW)[1])])
+    assert item.row.name == ROW.name
+
+
+async def test_a_page_is_forgotten_when_many_others_were_asked_for() -> None:
+    texts, seen = ListTexts(), views()
+    for question in range(MOST_PAGES + 1):
+        await ListItems(seen, texts, is_stranger=False, question=question).read([page_row(ROW)])
+    assert [len(ListItems(seen, texts, is_stranger=False, question=each).known) for each in (0, 1)] == [0, 1]
 
 
 CHANGES: dict[str, dict[str, Any]] = {
@@ -107,7 +150,7 @@ async def test_what_is_asked_for_again_stays() -> None:
     for number in range(500):
         await listed(texts, ROW, views())
         await listed(texts, ROW._replace(id=number + 1000), views())
-    assert any(key[2][0] == ROW.id for key in texts._young)  # type: ignore[index]
+    assert any(item.row.id == ROW.id for item in texts._young.values())
 
 
 async def test_a_long_text_is_not_kept() -> None:

@@ -8,7 +8,7 @@ import pytest
 from pydantic_core import to_json
 
 from pyapi.db.dao import RecordRow
-from pyapi.schedules import outlook, rules
+from pyapi.schedules import outlook, rules, runs
 from pyapi.schedules.rules import RULE_KEYS, parse_rule
 from pyapi.schemas.schedule_schemas import RunTime
 from pyapi.services.schedule_service import derive, next_run_times, outlook_of, run_times
@@ -114,7 +114,7 @@ def test_where_a_rule_began_is_part_of_it(since: datetime, first: str) -> None:
 
 def test_what_is_kept_is_not_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     computed: list[datetime] = []
-    compute = outlook.next_runs
+    compute = runs.next_runs
 
     def counted(rule: Any, *, after: datetime, count: int) -> list[datetime]:
         computed.append(after)

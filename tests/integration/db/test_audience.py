@@ -11,7 +11,7 @@ from pyapi.db.counts import Total
 from pyapi.db.record_lists import OrderKey, RecordFilter
 from pyapi.enums import RecordStatus, Visibility
 from pyapi.exceptions import InvalidToken
-from tests.fixtures.statements import reads_of
+from tests.fixtures.statements import reads_of, records_of
 
 # Every visibility, with every kind of owner, once shared with the user 1 and once not.
 RECORDS = """
@@ -92,14 +92,14 @@ async def test_a_session_sees_what_its_user_may_see(
             )
         known = await reads_of(session, Audience(user_id, is_admin=is_superuser))
         asking = await reads_of(session, SessionAudience(user_id, SESSION_ID))
-        pages = [await reads.page(wanted, order=order, skip=0, limit=100) for reads in (known, asking)]
+        pages = [records_of(await reads.page(wanted, order=order, skip=0, limit=100)) for reads in (known, asking)]
         assert pages[0] == pages[1] != []
         assert await known.count(wanted) == await asking.count(wanted)
         for row in await (await reads_of(session, Audience(9, is_admin=True))).page(
             RecordFilter(), order=order, skip=0, limit=100
         ):
             asked = await reads_of(session, SessionAudience(user_id, SESSION_ID))
-            assert await asked.get(row[0]) == await known.get(row[0])
+            assert await asked.get(row["id"]) == await known.get(row["id"])
 
 
 @pytest.mark.parametrize(

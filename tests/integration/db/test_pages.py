@@ -36,7 +36,7 @@ async def plan_of_page(
         for method in without:
             await session.execute(text(f"SET LOCAL enable_{method} = off"))
         statements = await statements_of(session)
-        plan = await statements.rows(replace(page, text=f"EXPLAIN {page.text}"), skip=0, limit=11, **asked)
+        plan = await statements.rows(replace(page, text=f"EXPLAIN {page.text}"), skip=0, limit=11, known=(), **asked)
         return "\n".join(line for (line,) in plan)
 
 

@@ -9,9 +9,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from pyapi.db.audience import Audience
-from pyapi.db.dao import record_of
 from pyapi.db.record_lists import OrderKey, RecordFilter
-from tests.fixtures.statements import reads_of
+from tests.fixtures.statements import reads_of, records_of
 from tests.integration.db.test_pages import plan_of_page
 
 BY_ID = [OrderKey("id", False)]
@@ -49,7 +48,7 @@ async def write(session: AsyncSession, rows: Sequence[tuple[str, str | None]]) -
 async def names(session: AsyncSession, q: str) -> list[str]:
     records = await reads_of(session, Audience(None))
     found = await records.page(RecordFilter(q=q), order=BY_ID, skip=0, limit=1000)
-    return [record_of(row).name for row in found]
+    return [record.name for record in records_of(found)]
 
 
 async def by_reading_all(session: AsyncSession, q: str) -> list[str]:
