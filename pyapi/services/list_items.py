@@ -107,7 +107,7 @@ class ListItems:
         items = []
         for row in rows:
             if (item := self._known.get(row[_VERSION])) is None and (item := self._again(row)) is None:
-                item = self._made((*row[_CONTENT:], None))
+                item = self._made((*row[_CONTENT:], row[_SEEN]))
                 self._texts.keep((self._kind, row[_VERSION]), item)
                 await turns.give()
             items.append(item)
@@ -135,7 +135,7 @@ class ListItems:
 
     def _made(self, raw: Row) -> Item:
         row = record_of(raw)
-        bare = row._replace(config=None, schedule_summary=None)
+        bare = row._replace(config=None, schedule_summary=None, seen_in_airflow={})
         if self._is_stranger:
             summary = self._views.summary_item(row)
             return _item(summary, summary.model_dump_json().encode(), bare)

@@ -13,9 +13,11 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import event
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from pyapi.db.database import Database
 from pyapi.db.engine import create_engine, parse_database_url
+from pyapi.db.places import FairPool
 from tests.conftest import NewDatabase
 from tests.fixtures.application import PASSWORD, log_in
 
@@ -87,12 +89,12 @@ async def pooled(app: FastAPI, overheard_url: str, traffic: Traffic) -> AsyncIte
     assert isinstance(pool, FairPool)
     take_at_once = pool.take_at_once
 
-    def take() -> object:
+    def take() -> ConnectionPoolEntry | None:
         entry = take_at_once()
         traffic.checkouts += entry is not None
         return entry
 
-    pool.take_at_once = take  # type: ignore[method-assign, assignment]
+    pool.take_at_once = take  # type: ignore[method-assign]
 
     @event.listens_for(engine.sync_engine, "checkout")
     def count(*_: object) -> None:
