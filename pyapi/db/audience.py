@@ -9,7 +9,7 @@ from sqlalchemy import bindparam as parameter
 
 from pyapi.db.auth_models import LoginSession, User
 from pyapi.db.models import DataGrant, DataRecord
-from pyapi.enums import Permission, Visibility
+from pyapi.enums import Permission, Role, Visibility
 
 VIEWER: Final = "viewer_id"
 """The parameter that stands for the one who is looking, in every statement with these conditions."""
@@ -91,6 +91,10 @@ CALLER: Final = LIVE_SESSION.cte("caller")
 """One row when the session lives, and none otherwise; a statement that begins with it needs no other look at it."""
 
 
+CALLER_WRITES: Final = or_(CALLER.c.is_superuser, CALLER.c.role != Role.VIEWER.value)
+"""Whether the one in CALLER may change records at all."""
+
+
 @dataclass(frozen=True, slots=True)
 class SessionAudience:
     """Who is looking, as an access token says: whether that session lives, the statement itself finds out in CALLER."""
@@ -105,7 +109,7 @@ class SessionAudience:
     @property
     def alike(self) -> "SessionAudience":
         """Any session: all have the same statements."""
-        return _ANY_SESSION
+        return ANY_SESSION
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -113,4 +117,4 @@ class SessionAudience:
         return {VIEWER: self.user_id, "user_id": self.user_id, "session_id": self.session_id}
 
 
-_ANY_SESSION: Final = SessionAudience(0, UUID(int=0))
+ANY_SESSION: Final = SessionAudience(0, UUID(int=0))

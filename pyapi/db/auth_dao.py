@@ -1,6 +1,6 @@
 """Statements about users."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from typing import Any, Final, NamedTuple
@@ -36,6 +36,12 @@ class SignedInUser(NamedTuple):
     id: int
     username: str
     role: Role
+
+
+def user_of(row: Sequence[Any]) -> SignedInUser:
+    """The user in a row of `LIVE_SESSION`, which may go on behind it."""
+    found, username, is_superuser, role, *_ = row
+    return SignedInUser(found, username, role_of(is_superuser=is_superuser, below=role))
 
 
 _BY_SESSION: Final = Statement.of(LIVE_SESSION)
@@ -136,10 +142,7 @@ class SessionLookup:
     async def user_of(self, *, user_id: int, session_id: UUID) -> SignedInUser | None:
         """The user behind an access token, as long as the session lives and the account is open."""
         row = await self._statements.row(_BY_SESSION, user_id=user_id, session_id=session_id)
-        if row is None:
-            return None
-        found, username, is_superuser, role = row
-        return SignedInUser(found, username, role_of(is_superuser=is_superuser, below=role))
+        return user_of(row) if row is not None else None
 
 
 def _matching(statement: Select[Any], q: str | None) -> Select[Any]:

@@ -8,7 +8,8 @@ from typing import Any
 import asyncpg
 from sqlalchemy import and_, bindparam, select
 
-from pyapi.db.audience import CALLER, Audience, SessionAudience
+from pyapi.db.audience import ANY_SESSION, CALLER, Audience, SessionAudience
+from pyapi.db.auth_dao import SignedInUser, user_of
 from pyapi.db.counts import KEPT, MOST_COUNTED, Total
 from pyapi.db.dao import RecordRow, columns_of, record_of
 from pyapi.db.models import DataRecord
@@ -39,6 +40,16 @@ class RecordReads:
                 raise InvalidToken
             return None
         return record_of(row) if row[0] is not None else None
+
+    async def get_with_user(self, record_id: int) -> tuple[SignedInUser | None, RecordRow | None]:
+        """The user of a session that lives, and a record by id."""
+        assert isinstance(self._audience, SessionAudience)
+        statement = _by_id_with_user(self._with_airflow)
+        row = await self._statements.row(statement, id=record_id, **self._audience.parameters)
+        if row is None:
+            return None, None
+        record = row[len(CALLER.c) :]
+        return user_of(row), record_of(record) if record[0] is not None else None
 
     async def page(
         self,
@@ -83,6 +94,13 @@ class RecordReads:
         row = await self._statements.row(bounded_count_of(audience.alike, wanted.names), **asked)
         found = row[0] if row is not None else 0
         return Total(min(found, MOST_COUNTED), is_exact=found <= MOST_COUNTED)
+
+
+@cache
+def _by_id_with_user(with_airflow: bool) -> Statement:
+    columns = columns_of(with_airflow=with_airflow)
+    wanted = and_(DataRecord.id == bindparam("id", type_=DataRecord.id.type), ANY_SESSION.sees())
+    return Statement.of(select(*CALLER.c, *columns).select_from(CALLER.outerjoin(DataRecord, wanted)))
 
 
 @cache

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
+from pyapi.db.audience import Audience
 from pyapi.db.auth_dao import SessionLookup, UserDAO, UserLookup
 from pyapi.db.auth_models import User
 from pyapi.db.session_dao import IssuedToken, RefreshTokens, SessionDAO
@@ -85,6 +86,11 @@ class Caller:
     def is_superuser(self) -> bool:
         """Whether the caller may do everything."""
         return self.role is Role.ADMIN
+
+    @property
+    def audience(self) -> Audience:
+        """Whose records they see and change."""
+        return Audience(self.user_id, is_admin=self.is_superuser)
 
     @property
     def actor(self) -> Actor:

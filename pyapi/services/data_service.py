@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from pyapi.db.audience import SessionAudience
 from pyapi.db.dao import DataRecordDAO, RecordRow
 from pyapi.db.record_reads import RecordReads
 from pyapi.db.record_writes import RecordWrites
@@ -25,13 +26,14 @@ from pyapi.schemas.data_schemas import (
     FieldChange,
 )
 from pyapi.schemas.rendered import RenderedRecord
-from pyapi.services.audit_trail import AuditEntry, AuditTrail, Target
+from pyapi.services.audit_trail import Actor, AuditEntry, AuditTrail, Target
 from pyapi.services.auth_service import Caller
 from pyapi.services.data_changes import differences
 from pyapi.services.record_views import RecordViews, no_such_record
 from pyapi.services.schedule_service import derive, timing_of
 from pyapi.services.stored_config import storable_config
 from pyapi.services.stored_job import stored_job_errors
+from pyapi.services.writer import Writer
 from pyapi.utils.changes import Change
 from pyapi.utils.credentials import mask_text
 from pyapi.utils.sealing import Sealer
@@ -47,7 +49,7 @@ class LockedRecords:
     audit: AuditTrail
 
 
-OpenLockedRecords = Callable[[], AbstractAsyncContextManager[LockedRecords]]
+OpenLockedRecords = Callable[[Caller], AbstractAsyncContextManager[LockedRecords]]
 
 
 class DataService:
@@ -58,18 +60,18 @@ class DataService:
         reads: RecordReads,
         writes: RecordWrites,
         open_locked: OpenLockedRecords,
-        caller: Caller,
+        writer: Writer,
         audit: AuditTrail,
         *,
         sealer: Sealer,
         views: RecordViews,
         default_visibility: Visibility,
     ) -> None:
-        """`reads` are records that the caller may see, `writes` those that the caller may change."""
+        """`reads` are records that the caller may see: the session of a writer whom nobody has looked at."""
         self._reads = reads
         self._writes = writes
         self._open_locked = open_locked
-        self._caller = caller
+        self._writer = writer
         self._audit = audit
         self._sealer = sealer
         self._default_visibility = default_visibility
@@ -84,31 +86,47 @@ class DataService:
             "description": request.description,
             "config": config,
             "status": request.status.value,
-            "owner_id": self._caller.user_id,
+            "owner_id": self._writer.user_id,
             "visibility": request.model_dump(include={"visibility"}).get("visibility", self._default_visibility),
             **self._derived(request.status, config, since=self._now),
         }
-        note = self._audit.entry("data.created", _RECORD, changes=self._differences(None, values))
-        row = await self._writes.add(values, note.row)
-        note.say(row.id)
+        row = await self._added(values)
         return self._views.record(row)
+
+    async def _added(self, values: dict[str, Any]) -> RecordRow:
+        found, session = self._differences(None, values), self._writer.unseen
+        if session is None:
+            actor = (await self._writer.caller()).actor
+            note = self._audit.entry("data.created", _RECORD, by=actor, changes=found)
+            row = await self._writes.add(values, note.row, by=actor)
+        else:
+            note = self._audit.entry("data.created", _RECORD, by=Actor(session.user_id, None), changes=found)
+            user, added = await self._writes.add_in_session(values, note.row, session=SessionAudience(*session))
+            self._writer.admit(user)
+            assert added is not None
+            row = added
+        note.say(row.id)
+        return row
 
     async def update(self, record_id: int, request: DataUpdate, *, expected_revision: int | None) -> RenderedRecord:
         """Change the fields that were sent. Raises NotFound, PermissionDenied, PreconditionFailed, ValidationFailed.
 
         The record is read, and changed if nobody was faster. Otherwise it is locked first: then everybody gets a turn.
         """
-        stored = _found(await self._reads.get(record_id))
+        stored = await self._stored(record_id)
         if self._is_own(stored):
             changes = self._accepted(stored, request, expected_revision)
             if not changes:
                 return self._views.record(stored)
             note = self._note_of(stored, changes)
-            row = await self._writes.change(record_id, stored.revision, changes, note.row)
+            caller = self._writer.known
+            row = await self._writes.change(
+                record_id, stored.revision, changes, note.row, by=caller.actor, audience=caller.audience
+            )
             if row is not None:
                 note.say(record_id, revision=row.revision)
                 return self._views.record(row)
-        async with self._open_locked() as locked:
+        async with self._open_locked(self._writer.known) as locked:
             stored = row = await self._lock_writable(locked, record_id)
             changes = self._accepted(stored, request, expected_revision)
             if changes:
@@ -126,7 +144,7 @@ class DataService:
 
         Raises the same as `update`.
         """
-        async with self._open_locked() as locked:
+        async with self._open_locked(await self._writer.caller()) as locked:
             stored = row = await self._lock_writable(locked, record_id)
             changes = self._accepted(stored, request, expected_revision)
             async with locked.records.undone():
@@ -144,7 +162,7 @@ class DataService:
 
     async def delete(self, record_id: int, *, expected_revision: int | None) -> DataDeleted:
         """Remove a record; its revisions stay. Raises NotFound, PermissionDenied, PreconditionFailed."""
-        async with self._open_locked() as locked:
+        async with self._open_locked(await self._writer.caller()) as locked:
             row = await self._lock_writable(locked, record_id, needs_owner=True)
             _require_revision(row, expected_revision)
             await locked.records.delete(record_id)
@@ -153,9 +171,17 @@ class DataService:
             await locked.audit.record("data.deleted", Target("record", record_id), changes=gone, revision=row.revision)
         return DataDeleted(message=f"Deleted '{name}'.", deleted_id=record_id)
 
+    async def _stored(self, record_id: int) -> RecordRow:
+        """A record that the caller may see, and with it who that is."""
+        if self._writer.unseen is None:
+            return _found(await self._reads.get(record_id))
+        user, row = await self._reads.get_with_user(record_id)
+        self._writer.admit(user)
+        return _found(row)
+
     async def _lock_writable(self, locked: LockedRecords, record_id: int, *, needs_owner: bool = False) -> RecordRow:
         """Lock a record that the caller may change, and put the caller's name on the change."""
-        caller = self._caller
+        caller = self._writer.known
         row = _found(await locked.records.lock(record_id))
         if needs_owner and not self._is_own(row):
             raise PermissionDenied("Only the owner of this record or an admin may delete it.")
@@ -165,7 +191,7 @@ class DataService:
         return row
 
     def _is_own(self, row: RecordRow) -> bool:
-        caller = self._caller
+        caller = self._writer.known
         return row.owner_id == caller.user_id or caller.is_superuser
 
     def _accepted(self, row: RecordRow, request: DataUpdate, expected_revision: int | None) -> dict[str, Any]:
@@ -202,7 +228,7 @@ class DataService:
 
     def _note_of(self, stored: RecordRow, changes: dict[str, Any]) -> AuditEntry:
         found = self._differences(stored, stored._asdict() | changes)
-        return self._audit.entry("data.updated", _RECORD, changes=found)
+        return self._audit.entry("data.updated", _RECORD, by=self._writer.known.actor, changes=found)
 
     def _differences(self, before: RecordRow | None, after: dict[str, Any]) -> Iterator[Change]:
         old = before._asdict() if before is not None else None

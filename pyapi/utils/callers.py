@@ -7,8 +7,8 @@ from typing import Annotated, Any, Final
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPBearer, OAuth2PasswordBearer
 
-from pyapi.db.audience import Audience, SessionAudience
-from pyapi.db.auth_dao import SessionLookup, UserLookup
+from pyapi.db.audience import STRANGER, Audience, SessionAudience
+from pyapi.db.auth_dao import SessionLookup, SignedInUser, UserLookup
 from pyapi.db.dependencies import database, patience_of, single_statements, transaction
 from pyapi.enums import Role, Scope
 from pyapi.exceptions import (
@@ -19,7 +19,11 @@ from pyapi.exceptions import (
     Unauthenticated,
 )
 from pyapi.services.auth_service import Authenticator, Caller, Client, TokenPolicy
+from pyapi.services.writer import Writer
 from pyapi.utils.auth import PERSONAL_TOKEN_PREFIX
+
+BEFORE_REFUSAL: Final = "before_refusal"
+"""In the state of a request: what has to be asked before the request is refused for another reason."""
 
 LOGIN_URL = "auth/login"
 """Relative to /api/openapi.json, so that it also holds behind a proxy that adds a prefix."""
@@ -148,6 +152,37 @@ def permitted(scope: Scope) -> Callable[..., Awaitable[Caller]]:
 
 
 DataWriter = Annotated[Caller, Depends(permitted(Scope.DATA_WRITE))]
+
+
+async def data_writer(
+    request: Request,
+    _: Annotated[None, Depends(oauth2_scheme)],
+    __: Annotated[object, Security(personal_token_scheme, scopes=[Scope.DATA_WRITE.value])],
+) -> Writer:
+    """Who wants to change records: the same as `DataWriter`, for services that can do without a look at the session."""
+
+    async def look_up() -> Caller:
+        caller = await bearer(request, None)
+        if caller is None:
+            raise Unauthenticated
+        return _permit(caller, Scope.DATA_WRITE)
+
+    def admit(user: SignedInUser | None) -> Caller:
+        if user is None:
+            raise InvalidToken
+        request.state.caller = caller = Caller(user.id, user.username, user.role, session_id=claimed.session_id)
+        return _permit(caller, Scope.DATA_WRITE)
+
+    token = bearer_token(request)
+    if token is None or token.startswith(PERSONAL_TOKEN_PREFIX):
+        return Writer(await look_up(), look_up=look_up, admit=admit)
+    policy: TokenPolicy = request.app.state.tokens
+    claimed = policy.session_of(token)
+    writer = Writer(claimed, look_up=look_up, admit=admit)
+    request.scope["state"][BEFORE_REFUSAL] = writer.caller
+    return writer
+
+
 DataInsider = Annotated[Caller, Depends(permitted(Scope.DATA_READ))]
 RunWriter = Annotated[Caller, Depends(permitted(Scope.RUNS_WRITE))]
 
@@ -198,9 +233,7 @@ OpenRegistration = Depends(open_registration)
 
 def audience_of(caller: Caller | None) -> Audience:
     """Whose records a statement is about."""
-    if caller is None:
-        return Audience(None)
-    return Audience(caller.user_id, is_admin=caller.is_superuser)
+    return STRANGER if caller is None else caller.audience
 
 
 def client_of(request: Request) -> Client:

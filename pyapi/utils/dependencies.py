@@ -10,7 +10,7 @@ from fastapi import Depends, Request, Response
 from pyapi.db.access_dao import AccessDAO
 from pyapi.db.airflow_dao import AirflowOutboxDAO, AirflowSeenDAO
 from pyapi.db.attempt_dao import AttemptDAO
-from pyapi.db.audience import STRANGER
+from pyapi.db.audience import STRANGER, SessionAudience
 from pyapi.db.audit_dao import AuditDAO, AuditJournal
 from pyapi.db.auth_dao import UserDAO
 from pyapi.db.dao import DataRecordDAO
@@ -57,6 +57,7 @@ from pyapi.services.schedule_service import SchedulePreviewer, utc_now
 from pyapi.services.token_service import TokenService
 from pyapi.services.user_service import UserService
 from pyapi.services.validation_service import RecordValidator
+from pyapi.services.writer import Writer
 from pyapi.utils.callers import (
     DataInsider,
     DataWriter,
@@ -68,6 +69,7 @@ from pyapi.utils.callers import (
     Superuser,
     audience_of,
     client_of,
+    data_writer,
 )
 from pyapi.utils.sealing import Sealer
 
@@ -163,23 +165,25 @@ def _record_views(request: Request, response: Response) -> RecordViews:
     return RecordViews(utc_now(), answer_language(request, response), is_linked(request))
 
 
-async def data_service(request: Request, response: Response, caller: DataWriter) -> DataService:
-    """Data records, to be changed. The caller comes first: who may not come in waits for no place."""
+@asynccontextmanager
+async def _locked_records(request: Request, caller: Caller) -> AsyncIterator[LockedRecords]:
     opened, patience = database(request), patience_of(request)
-    audience, views = audience_of(caller), _record_views(request, response)
-    statements = single_statements(request, of_records=True)
+    async with transaction(opened.transactions, patience=patience, places=opened.record_places) as session:
+        yield LockedRecords(DataRecordDAO(session, caller.audience), audit_trail(request, AuditDAO(session), caller))
 
-    @asynccontextmanager
-    async def locked() -> AsyncIterator[LockedRecords]:
-        async with transaction(opened.transactions, patience=patience, places=opened.record_places) as session:
-            yield LockedRecords(DataRecordDAO(session, audience), audit_trail(request, AuditDAO(session), caller))
 
+async def data_service(
+    request: Request, response: Response, writer: Annotated[Writer, Depends(data_writer)]
+) -> DataService:
+    """Data records, to be changed."""
+    views, statements = _record_views(request, response), single_statements(request, of_records=True)
+    audience = writer.known.audience if writer.unseen is None else SessionAudience(*writer.unseen)
     return DataService(
         RecordReads(statements, audience, with_airflow=views.is_linked),
-        RecordWrites(statements, audience, username=caller.username, with_airflow=views.is_linked),
-        locked,
-        caller,
-        _own_journal(request, patience, caller),
+        RecordWrites(statements, with_airflow=views.is_linked),
+        partial(_locked_records, request),
+        writer,
+        _own_journal(request, patience_of(request), None),
         sealer=request.app.state.sealer,
         views=views,
         default_visibility=request.app.state.default_visibility,
@@ -252,7 +256,7 @@ def _run_stores(request: Request, patience: Patience, caller: Caller) -> RunStor
     return stores
 
 
-def _own_journal(request: Request, patience: Patience, caller: Caller) -> AuditTrail:
+def _own_journal(request: Request, patience: Patience, caller: Caller | None) -> AuditTrail:
     """Rows of the audit log in transactions of their own, for what happens in Airflow."""
     opened = database(request)
     journal = AuditJournal(partial(transaction, opened.transactions, patience=patience, places=opened.record_places))

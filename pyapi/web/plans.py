@@ -25,7 +25,9 @@ from pydantic_core import PydanticUndefined
 from starlette._utils import get_route_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from pyapi.exceptions import Problem
 from pyapi.schemas.rendered import Rendered
+from pyapi.utils.callers import BEFORE_REFUSAL
 from pyapi.web.requests import JSON, StrictRequest, StrictRoute, known_parameters, refuse_unknown, require_json
 
 
@@ -217,6 +219,16 @@ class Plan:
         await answer(scope, receive, send)
 
     async def _answer(self, run: _Run) -> ASGIApp:
+        try:
+            return await self._found(run)
+        except (Problem, RequestValidationError) as refusal:
+            # Who may not come in hears that, and not what else is wrong.
+            is_refused = not isinstance(refusal, Problem) or refusal.status < 500
+            if is_refused and (ask := run.request.scope.get("state", {}).get(BEFORE_REFUSAL)) is not None:
+                await ask()
+            raise
+
+    async def _found(self, run: _Run) -> ASGIApp:
         request = run.request
         refuse_unknown(request, self._known)
         if self._takes_body:

@@ -61,12 +61,12 @@ async def test_who_was_overtaken_waits_for_a_turn(
     """Another change comes between the look at the record and its change: the second one builds on it."""
     change, overtaken = RecordWrites.change, False
 
-    async def overtake(writes: RecordWrites, *arguments: Any) -> Any:
+    async def overtake(writes: RecordWrites, *arguments: Any, **options: Any) -> Any:
         nonlocal overtaken
         if not overtaken:
             overtaken = True
             await owner.put(path, json={"name": "first"})
-        return await change(writes, *arguments)
+        return await change(writes, *arguments, **options)
 
     monkeypatch.setattr(RecordWrites, "change", overtake)
     answer = (await owner.put(path, json={"description": "second"})).json()

@@ -1,0 +1,98 @@
+"""Who may not change records hears that, and nothing else about the request; and nothing of it is stored.
+
+The statement of a change finds out itself who is calling, so what can be wrong with a request is known before. All that
+would be refused for another reason is asked again after its sender.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from tests.fixtures.application import Account, SignUp
+
+Bar = Callable[[httpx.AsyncClient, AsyncConnection, Account], Awaitable[None]]
+RIGHT: dict[str, Any] = {"name": "同步", "config": {"schedule": "@daily"}}
+WRONG_RULE: dict[str, Any] = {"name": "同步", "config": {"schedule": "never"}}
+
+
+async def end_session(client: httpx.AsyncClient, _: AsyncConnection, member: Account) -> None:
+    (await client.post("/api/auth/logout", headers=member.headers)).raise_for_status()
+
+
+async def close_account(_: httpx.AsyncClient, connection: AsyncConnection, member: Account) -> None:
+    await connection.execute(text("UPDATE pyapi_users SET is_active = false WHERE id = :id"), {"id": member.id})
+
+
+async def take_pen(_: httpx.AsyncClient, connection: AsyncConnection, member: Account) -> None:
+    await connection.execute(text("UPDATE pyapi_users SET role = 'viewer' WHERE id = :id"), {"id": member.id})
+
+
+BARS: list[tuple[Bar, int]] = [(end_session, 401), (close_account, 401), (take_pen, 403)]
+REQUESTS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "create": ("POST", "/api/data/", {"json": RIGHT}),
+    "create, unknown field": ("POST", "/api/data/", {"json": RIGHT | {"nam": "x"}}),
+    "create, no name": ("POST", "/api/data/", {"json": {}}),
+    "create, wrong rule": ("POST", "/api/data/", {"json": WRONG_RULE}),
+    "update": ("PUT", "{own}", {"json": RIGHT}),
+    "update, unknown field": ("PUT", "{own}", {"json": {"nam": "x"}}),
+    "update, wrong rule": ("PUT", "{own}", {"json": WRONG_RULE}),
+    "update, two tags": ("PUT", "{own}", {"json": RIGHT, "headers": {"If-Match": '"rev-1", "rev-2"'}}),
+    "update, another revision": ("PUT", "{own}", {"json": RIGHT, "headers": {"If-Match": '"rev-7"'}}),
+    "update of what is not there": ("PUT", "/api/data/999999", {"json": RIGHT}),
+    "update, no id": ("PUT", "/api/data/0", {"json": RIGHT}),
+    "dry run": ("PUT", "{own}?dry_run=true", {"json": RIGHT}),
+    "dry run, wrong rule": ("PATCH", "{own}?dry_run=true", {"json": WRONG_RULE}),
+    "delete": ("DELETE", "{own}", {}),
+    "delete of what is not there": ("DELETE", "/api/data/999999", {}),
+}
+
+
+@pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS)
+@pytest.mark.parametrize(("bar", "status"), BARS, ids=[bar.__name__ for bar, _ in BARS])
+async def test_who_is_calling_is_asked_before_what_is_wrong(
+    client: httpx.AsyncClient,
+    connection: AsyncConnection,
+    sign_up: SignUp,
+    bar: Bar,
+    status: int,
+    request_: tuple[str, str, dict[str, Any]],
+) -> None:
+    method, path, sent = request_
+    member = await sign_up("lin")
+    own = (await client.post("/api/data/", json={"name": "mine"}, headers=member.headers)).json()["id"]
+    await bar(client, connection, member)
+    before = await stored(connection)
+    headers = {**member.headers, **sent.get("headers", {})}
+    answer = await client.request(method, path.format(own=f"/api/data/{own}"), **{**sent, "headers": headers})
+    assert (answer.status_code, await stored(connection)) == (status, before)
+
+
+@pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS)
+async def test_a_refused_viewer_is_written_down_once(
+    client: httpx.AsyncClient,
+    connection: AsyncConnection,
+    sign_up: SignUp,
+    request_: tuple[str, str, dict[str, Any]],
+) -> None:
+    method, path, sent = request_
+    member = await sign_up("lin")
+    own = (await client.post("/api/data/", json={"name": "mine"}, headers=member.headers)).json()["id"]
+    await take_pen(client, connection, member)
+    headers = {**member.headers, **sent.get("headers", {})}
+    await client.request(method, path.format(own=f"/api/data/{own}"), **{**sent, "headers": headers})
+    denied = text("SELECT actor_id FROM pyapi_audit_log WHERE event = 'access.denied'")
+    assert (await connection.execute(denied)).scalars().all() == [member.id]
+
+
+async def stored(connection: AsyncConnection) -> Any:
+    """Records, revisions, and rows about records in the audit log."""
+    statement = text("""
+        SELECT (SELECT jsonb_agg(r ORDER BY id) FROM pyapi_data_records r)::text,
+               (SELECT count(*) FROM pyapi_data_revisions),
+               (SELECT count(*) FROM pyapi_audit_log WHERE event LIKE 'data.%')
+        """)
+    return (await connection.execute(statement)).one()
