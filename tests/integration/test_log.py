@@ -129,11 +129,48 @@ async def test_the_line_of_a_request_looks_as_any_other(set_up_log: SetUp, style
     current_request.set("the-id")
     path = "/api/\x85王"
     log_request(method="GET", path=path, status=200, seconds=0.01234, client=None)
+    await asyncio.sleep(0)
     structlog.get_logger("pyapi.access").info(
         "request", method="GET", path=path, status=200, duration_ms=12.34, client=None
     )
     ours, structlogs = (re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "now", line) for line in log.lines)
     assert ours == structlogs
+
+
+async def test_requests_that_end_in_one_turn_are_written_together(set_up_log: SetUp) -> None:
+    """In their order, each with its own id, and at the latest when the loop has come to everybody else once."""
+    log = set_up_log()
+    written: list[str] = []
+    log.write = written.append  # type: ignore[method-assign, assignment]
+    for number in range(3):
+        current_request.set(f"id-{number}")
+        log_request(method="GET", path="/", status=200, seconds=0.001, client=None)
+    assert written == []
+    await asyncio.sleep(0)
+    assert [len(written), [json.loads(line)["request_id"] for line in written[0].splitlines()]] == [
+        1,
+        ["id-0", "id-1", "id-2"],
+    ]
+
+
+def test_a_loop_that_is_closed_stops_no_other(set_up_log: SetUp) -> None:
+    """What it has not written is written by the next one, with what comes there."""
+    log = set_up_log()
+
+    def ask() -> None:
+        log_request(method="GET", path="/", status=200, seconds=0.001, client=None)
+
+    async def ask_and_go_on() -> None:
+        ask()
+        await asyncio.sleep(0)
+
+    ended = asyncio.new_event_loop()
+    ended.call_soon(ended.stop)
+    ended.call_soon(ask)
+    ended.run_forever()
+    ended.close()
+    asyncio.run(ask_and_go_on())
+    assert len(log.requests) == 2
 
 
 @pytest.mark.parametrize("level", ["WARNING", "ERROR"])
@@ -315,6 +352,7 @@ async def test_no_secret_of_a_whole_life_is_in_the_log(
     await client.post("/api/auth/change-password", json=body, headers=headers)
     await client.post("/api/auth/login", json={"username": SECRET, "password": SECRET, "x": SECRET})
     await client.post("/api/auth/login", content=f"{{{SECRET}", headers={"Content-Type": "application/json"})
+    await asyncio.sleep(0)  # the last line comes with the next turn of the loop
     ours = "\n".join(json.dumps(event, ensure_ascii=False) for event in log.events)
     secrets = [SECRET, PASSWORD, NEW_PASSWORD, account.access_token, account.refresh_token]
     secrets += [pair[kind] for pair in pairs for kind in ("access_token", "refresh_token")]

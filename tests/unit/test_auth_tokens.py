@@ -434,7 +434,7 @@ def test_round_trip() -> None:
 
 
 def test_token_that_the_hostile_ones_are_made_of_is_valid() -> None:
-    assert SIGNER.verify(VALID, now=NOW).token_id == TOKEN_ID
+    assert SIGNER.verify(VALID, now=NOW).token_id == UUID(TOKEN_ID)
 
 
 def test_claims_on_the_wire() -> None:
