@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Final
 
 import asyncpg
+from pydantic_core import to_json
 from sqlalchemy import URL, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -158,8 +159,8 @@ async def _close(connection: Any) -> None:
 
 
 def write_json(value: object) -> str:
-    """PostgreSQL has no NaN in JSON and the schemas refuse it; should one come by, fail here rather than there."""
-    return _JSON_TO_STORE.encode(value)
+    """JSON for PostgreSQL. It refuses NaN, as the schemas do."""
+    return to_json(value).decode()
 
 
 def read_stored_json(text: str) -> Any:
@@ -183,8 +184,7 @@ def _bounded(digits: str) -> int | None:
     return int(digits) if len(digits) <= MAX_DIGITS else None
 
 
-# `json.dumps` and `json.loads` would make a new one for each value; a page has three hundred.
-_JSON_TO_STORE: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+# `json.loads` would make a new one for each value.
 _STORED_JSON: Final = json.JSONDecoder(parse_float=_finite, parse_int=_bounded)
 
 

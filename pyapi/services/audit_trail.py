@@ -1,11 +1,11 @@
 """Writes down who did what: one row of the audit log and one line of the log for each event."""
 
-import json
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Final, NamedTuple, Protocol
+
+from pydantic_core import to_json
 
 from pyapi.exceptions import Problem
 from pyapi.log import log_event
@@ -19,9 +19,6 @@ MOST_OF_ALL_CHANGES: Final = 16_384
 _MOST_OF_A_NAME: Final = 200
 _AT_ONCE: Final = 32
 _MOST_OF_AN_AGENT: Final = 255
-
-# `json.dumps` would make a new encoder for each value.
-_encode: Final = json.JSONEncoder(ensure_ascii=False).encode
 
 
 class Actor(NamedTuple):
@@ -156,35 +153,46 @@ def bounded(changes: Iterable[Change]) -> tuple[list[dict[str, Any]], bool]:
     told: list[dict[str, Any]] = []
     is_cut = False
     room = MOST_OF_ALL_CHANGES
-    entries = map(_entry, _comparable(changes))
-    while some := list(islice(entries, _AT_ONCE)):
-        fitting = [entry for entry, _ in some if entry is not None]
-        # A list has two characters for each entry besides those of the entries.
-        room -= len(_encode(fitting)) - 2 * len(fitting)
+    for some in _by_many(changes):
+        whole = [_entry(change) for change in some if change is not None]
+        fitting = [entry for entry, _ in whole]
+        # A list has a character for each entry besides those of the entries, and one more.
+        room -= _length(fitting) - len(fitting) - 1
         while room < 0:
-            room += len(_encode(fitting.pop()))
+            room += _length(fitting.pop())
         told += fitting
         if len(fitting) < len(some):
             return told, True
-        is_cut = is_cut or any(is_short for _, is_short in some)
+        is_cut = is_cut or any(is_short for _, is_short in whole)
     return told, is_cut
 
 
-def _entry(change: Change | None) -> tuple[dict[str, Any] | None, bool]:
-    """A change as JSON, and whether it is shortened; None for one that cannot be told."""
-    if change is None:
-        return None, True
-    pointer, before, after = _shortened(change.pointer), _short(change.before), _short(change.after)
-    is_whole = pointer is change.pointer and before is change.before and after is change.after
-    return {"pointer": pointer, "before": before, "after": after}, not is_whole
-
-
-def _comparable(changes: Iterable[Change]) -> Iterator[Change | None]:
-    """The changes, and None where what SQL has stored is nested too deeply for Python to compare."""
+def _by_many(changes: Iterable[Change]) -> Iterator[list[Change | None]]:
+    """The changes, some at once, and None where what SQL has stored is nested too deeply for Python to compare."""
+    some: list[Change | None] = []
     try:
-        yield from changes
+        for change in changes:
+            some.append(change)
+            if len(some) == _AT_ONCE:
+                yield some
+                some = []
     except RecursionError:
-        yield None
+        some.append(None)
+    if some:
+        yield some
+
+
+def _entry(change: Change) -> tuple[dict[str, Any], bool]:
+    """A change as JSON, and whether it is shortened."""
+    _, pointer, before, after = change
+    told, old, new = _shortened(pointer), _short(before), _short(after)
+    is_whole = told is pointer and old is before and new is after
+    return {"pointer": told, "before": old, "after": new}, not is_whole
+
+
+def _length(value: Any) -> int:
+    """Characters of JSON, written without spaces."""
+    return len(to_json(value).decode())
 
 
 def _short(value: Any) -> Any:
@@ -192,7 +200,7 @@ def _short(value: Any) -> Any:
         return _shortened(value)
     if value is None or isinstance(value, int | float):
         return value  # a number has 309 digits at most
-    return CUT if len(_encode(value)) > MOST_OF_A_VALUE else value
+    return CUT if _length(value) > MOST_OF_A_VALUE else value
 
 
 def _shortened(value: str) -> str:

@@ -40,7 +40,7 @@ def find_changes(
         place = f"{pointer}/{escape(key)}"
         told_old: Any = shown_before.get(key)
         told_new: Any = shown_after.get(key)
-        if _are_objects(old, new, told_old, told_new) and _is_shallow(place):
+        if isinstance(old, dict) and _are_objects(new, told_old, told_new) and _is_shallow(place):
             yield from find_changes(old, new, shown_before=told_old, shown_after=told_new, pointer=place)
         elif old is _MISSING:
             yield Change("add", place, None, told_new)

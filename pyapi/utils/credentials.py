@@ -109,6 +109,20 @@ def credentials_in(value: object) -> Iterator[str]:
             yield str(found)
 
 
+def texts_in(value: object) -> list[str]:
+    """All texts inside a JSON value, however deep; the names of keys are none."""
+    texts: list[str] = []
+    waiting = [value]
+    for found in waiting:
+        if isinstance(found, str):
+            texts.append(found)
+        elif isinstance(found, dict):
+            waiting.extend(found.values())
+        elif isinstance(found, list):
+            waiting.extend(found)
+    return texts
+
+
 # --- Secrets inside a text --------------------------------------------------------------------------------------------
 
 

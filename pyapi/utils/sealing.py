@@ -24,6 +24,7 @@ from pyapi.utils.credentials import (
     is_sensitive_key,
     mask_text,
     secrets_of_pair,
+    texts_in,
 )
 
 # Before JSON in a token; no text that PostgreSQL stores holds it. Without it the token holds the text itself.
@@ -65,11 +66,13 @@ class Sealer:
         return bool(self._fernets)
 
     def open(self, value: Any) -> Opened:
-        """A copy of a JSON value in which each token is what it was made of.
+        """A copy of a JSON value in which each token is what it was made of; the value itself where there is none.
 
         What stood in a token is not looked into again. Plain SQL can store what is nested more deeply than Python's
         recursion survives, so there is none here.
         """
+        if not _mentions_tokens(value):
+            return Opened(value, [], frozenset())
         secrets: list[str] = []
         unreadable: set[str] = set()
         top = [value]
@@ -251,13 +254,17 @@ class Sealer:
 
 def tokens_in(value: Any) -> Iterator[tuple[str | int, ...]]:
     """The places of all texts in a JSON value that hold what looks like a token, as keys and indices."""
-    waiting: list[tuple[Any, tuple[str | int, ...]]] = [(value, ())]
+    waiting: list[tuple[Any, tuple[str | int, ...]]] = [(value, ())] if _mentions_tokens(value) else []
     while waiting:
         found, path = waiting.pop()
         if isinstance(found, dict | list):
             waiting += [(below, (*path, place)) for place, below in _places(found)]
         elif isinstance(found, str) and SEALED.search(found):
             yield path
+
+
+def _mentions_tokens(value: Any) -> bool:
+    return "fernet:" in "\0".join(texts_in(value))
 
 
 def _places(value: Any) -> Iterator[tuple[Any, Any]]:

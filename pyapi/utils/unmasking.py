@@ -18,6 +18,7 @@ from pyapi.utils.credentials import (
     mask_text,
     names_of_pair,
     secrets_of_pair,
+    texts_in,
 )
 from pyapi.utils.masking import CUT, JSON, MAX_DEPTH, mask_secrets
 from pyapi.utils.pointers import escape
@@ -228,7 +229,8 @@ class _Alike:
 
 def _mentions_hidden(value: JSON) -> bool:
     """Whether there is a `***` or a "…" anywhere in the texts of `value`."""
-    return any(isinstance(below, str) and (MASK in below or below == CUT) for below, _ in _walk(value))
+    texts = texts_in(value)
+    return CUT in texts or MASK in "\0".join(texts)
 
 
 def _is_storable(value: JSON, depth: int) -> bool:
