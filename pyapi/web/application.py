@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from fastapi.routing import APIRoute
 from starlette.middleware.exceptions import ExceptionMiddleware
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pyapi.exceptions import ConfigurationError
 from pyapi.log import configure_logging, warn_of_settings
@@ -77,11 +77,19 @@ class Service(FastAPI):
     bounds bodies.
     """
 
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection, or the start and the end of the service."""
+        if scope["type"] != "http" or self.middleware_stack is None:
+            await super().__call__(scope, receive, send)
+            return
+        scope["app"] = self
+        await self.middleware_stack(scope, receive, send)
+
     def build_middleware_stack(self) -> ASGIApp:
         """From the inside: routes, what turns failures into answers, what was added."""
         routes = [route for each in ROUTERS for route in each.routes if isinstance(route, APIRoute)]
-        app: ASGIApp = PlannedRoutes(AsyncExitStackMiddleware(self.router), routes, prefix=API_PREFIX)
-        app = ExceptionMiddleware(app, handlers=self.exception_handlers)
+        app: ASGIApp = ExceptionMiddleware(AsyncExitStackMiddleware(self.router), handlers=self.exception_handlers)
+        app = PlannedRoutes(app, routes, prefix=API_PREFIX, handlers=self.exception_handlers)
         for middleware, arguments, options in reversed(self.user_middleware):
             app = middleware(app, *arguments, **options)
         return app

@@ -208,15 +208,12 @@ class Plan:
         self._opens = self._endpoint.opens
         self._takes_body = bool(route.dependant.body_params)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        request = StrictRequest(scope, receive)
-        if self._opens:
-            async with AsyncExitStack() as stack:
-                answer = await self._answer(_Run(request, _Collected(), stack))
-        else:
-            answer = await self._answer(_Run(request, _Collected(), None))
-        await answer(scope, receive, send)
+    async def answer(self, request: StrictRequest) -> ASGIApp:
+        """The answer to one request, ready to be sent."""
+        if not self._opens:
+            return await self._answer(_Run(request, _Collected(), None))
+        async with AsyncExitStack() as stack:
+            return await self._answer(_Run(request, _Collected(), stack))
 
     async def _answer(self, run: _Run) -> ASGIApp:
         try:
@@ -290,9 +287,13 @@ _Plans = dict[str, list[tuple[re.Pattern[str], Plan | None]]]
 class PlannedRoutes:
     """Stands before a router and answers what has a plan; the router answers the rest, what is not found included."""
 
-    def __init__(self, app: ASGIApp, routes: Sequence[APIRoute], *, prefix: str) -> None:
-        """`routes` in the order in which the router tries them; their paths begin after `prefix`."""
+    def __init__(self, app: ASGIApp, routes: Sequence[APIRoute], *, prefix: str, handlers: Mapping[Any, Any]) -> None:
+        """`routes` in the order in which the router tries them; their paths begin after `prefix`.
+
+        `handlers` are those of the application: what turns a failure of a class into an answer.
+        """
         self._app = app
+        self._handlers = handlers
         self._prefix = prefix
         self._plans: _Plans = {}
         for route in routes:
@@ -303,7 +304,21 @@ class PlannedRoutes:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         plan = self._find(scope) if scope["type"] == "http" else None
-        await (plan or self._app)(scope, receive, send)
+        if plan is None:
+            await self._app(scope, receive, send)
+            return
+        request = StrictRequest(scope, receive)
+        try:
+            answer = await plan.answer(request)
+        except Exception as failure:
+            if (handle := self._handler_of(failure)) is None:
+                raise
+            answer = await handle(request, failure)
+        await answer(scope, receive, send)
+
+    def _handler_of(self, failure: Exception) -> Any:
+        """What makes an answer of a failure; None for one that nobody has foreseen."""
+        return next((self._handlers[each] for each in type(failure).__mro__ if each in self._handlers), None)
 
     def _find(self, scope: Scope) -> Plan | None:
         """The plan of a request; the scope is told what Starlette tells it of a route."""

@@ -97,7 +97,9 @@ def application(*, planned: bool) -> FastAPI:
     app.include_router(router, prefix="/api")
     if planned:
         routes = [route for route in router.routes if isinstance(route, APIRoute)]
-        app.router.middleware_stack = PlannedRoutes(app.router.middleware_stack, routes, prefix="/api")
+        app.router.middleware_stack = PlannedRoutes(
+            app.router.middleware_stack, routes, prefix="/api", handlers=app.exception_handlers
+        )
     return app
 
 
@@ -173,7 +175,9 @@ async def test_a_scheme_that_asks_for_a_token_is_asked() -> None:
 
     app = FastAPI()
     routes = [route for route in guarded.routes if isinstance(route, APIRoute)]
-    app.router.middleware_stack = PlannedRoutes(app.router.middleware_stack, routes, prefix="")
+    app.router.middleware_stack = PlannedRoutes(
+        app.router.middleware_stack, routes, prefix="", handlers=app.exception_handlers
+    )
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
         assert (await client.get("/guarded")).status_code == 401
 
