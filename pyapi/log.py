@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal, NamedTuple, TextIO
 
 import structlog
+from pydantic_core import to_json
 
 from pyapi.enums import LogFormat
 
@@ -21,7 +22,6 @@ from pyapi.enums import LogFormat
 # terminal, end a line for some readers, or cannot be written at all.
 _UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _TALKATIVE = frozenset({"asyncpg", "sqlalchemy"})
-_LINES: Final = json.JSONEncoder(ensure_ascii=False)
 _FOREIGN = ("uvicorn", "uvicorn.error", "uvicorn.access", "gunicorn.error", "gunicorn.access")
 
 current_request: ContextVar[str | None] = ContextVar("current_request", default=None)
@@ -89,7 +89,7 @@ class _Lines(logging.StreamHandler[TextIO]):
 
     def _write_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []
-        lines = "".join(_printable(_LINES.encode(line.as_structlog_has_it())) + self.terminator for line in waiting)
+        lines = "".join(_to_json(line.as_structlog_has_it()) + self.terminator for line in waiting)
         with suppress(OSError, ValueError):  # when nobody can take them, they are lost
             self.acquire()
             try:
@@ -176,7 +176,11 @@ def _renderers(*, as_json: bool) -> Sequence[structlog.typing.Processor]:
 
 def _to_json(event: object, **options: Any) -> str:
     """One line of JSON, whatever it is about."""
-    return _printable(json.dumps(event, ensure_ascii=False, **options))
+    try:
+        line = to_json(event).decode()
+    except ValueError:  # a lone surrogate, or a thing that has no JSON
+        line = json.dumps(event, ensure_ascii=False, separators=(",", ":"), **options)
+    return _printable(line)
 
 
 def _printable(text: str) -> str:

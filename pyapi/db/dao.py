@@ -48,13 +48,15 @@ class RecordRow(NamedTuple):
     """Rows of the tables `pyapi_airflow_*` as JSON: `link`, `dag`, `run`; each null when nothing is known."""
 
 
-_JSON: Final = ("config", "schedule_summary", "seen_in_airflow")
+_JSON: Final = [RecordRow._fields.index(name) for name in ("config", "schedule_summary", "seen_in_airflow")]
 
 
 def record_of(row: Sequence[Any]) -> RecordRow:
     """A row whose JSON is still the text that PostgreSQL has sent."""
-    row = RecordRow._make(row)
-    return row._replace(**{name: _decoded(getattr(row, name)) for name in _JSON})
+    values = list(row)
+    for place in _JSON:
+        values[place] = _decoded(values[place])
+    return RecordRow._make(values)
 
 
 def _decoded(text: str | None) -> Any:

@@ -170,7 +170,7 @@ def read_stored_json(text: str) -> Any:
     nested too deeply for Python becomes a sentence: one bad row must not fail the list it stands in.
     """
     try:
-        return _STORED_JSON.decode(text)
+        return _STORED_JSON.raw_decode(text)[0]  # all of it: PostgreSQL puts nothing around it
     except RecursionError:
         return "(nested too deeply to be shown)"
 

@@ -36,5 +36,5 @@ def _shown(state: dict[str, Any]) -> dict[str, Any]:
 
 def shown_texts(state: Mapping[str, Any]) -> dict[str, Any]:
     """The texts of a record that are shown to everybody; no credential is taken for them, but SQL can write some."""
-    texts = {field: state.get(field) for field in ("name", "description")}
-    return {field: mask_text(text) for field, text in texts.items() if isinstance(text, str)}
+    texts = ((field, state.get(field)) for field in ("name", "description"))
+    return {field: mask_text(text) for field, text in texts if isinstance(text, str)}

@@ -33,7 +33,8 @@ class RecordViews:
 
     def record(self, row: RecordRow) -> RenderedRecord:
         """For those who are signed in."""
-        fields = self._fields(row) | {"next_runs": next_run_times(row, now=self.now)}
+        fields = self._fields(row)
+        fields["next_runs"] = next_run_times(row, now=self.now)
         # A model of it, and what FastAPI does with that, take three times as long as the JSON.
         return RenderedRecord(body=to_json(chosen(DataRead, fields)), id=row.id, revision=row.revision)
 
@@ -60,9 +61,11 @@ class RecordViews:
 
     def _fields(self, row: RecordRow) -> dict[str, Any]:
         shown = row._asdict()
-        shown |= shown_texts(shown) | {"config": mask_secrets(row.config)}
-        schedule = schedule_fields(row, now=self.now, language=self.language)
-        return shown | schedule | self.deployment(row, error=schedule["schedule_error"])
+        shown |= shown_texts(shown)
+        shown["config"] = mask_secrets(row.config)
+        shown |= schedule_fields(row, now=self.now, language=self.language)
+        shown |= self.deployment(row, error=shown["schedule_error"])
+        return shown
 
     def _summary_fields(self, row: RecordRow) -> dict[str, Any]:
         """Nothing of what it does not show is looked through for secrets: strangers are many."""

@@ -58,12 +58,17 @@ OPTIONAL_SIGN_IN: dict[str, Any] = {"security": [{}]}
 """For `openapi_extra`: signing in is possible and not needed."""
 
 
+def header_values(request: Request, name: bytes) -> list[str]:
+    """The values of a header field; `name` in small letters. Starlette decodes all fields to find one."""
+    return [value.decode("latin-1") for field, value in request.scope["headers"] if field == name]
+
+
 def bearer_token(request: Request) -> str | None:
     """The access token of the request; None when there is no Authorization header at all.
 
     Raises InvalidToken for anything else than one header of the form `Bearer <token>` (RFC 6750, 2.1).
     """
-    headers = request.headers.getlist("authorization")
+    headers = header_values(request, b"authorization")
     if not headers:
         return None
     scheme, _, token = headers[0].partition(" ")

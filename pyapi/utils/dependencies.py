@@ -70,6 +70,7 @@ from pyapi.utils.callers import (
     audience_of,
     client_of,
     data_writer,
+    header_values,
 )
 from pyapi.utils.sealing import Sealer
 
@@ -141,7 +142,7 @@ async def audit_service(_: Superuser, session: DbReadSession) -> AuditService:
 
 def answer_language(request: Request, response: Response) -> Language:
     """The language that `Accept-Language` asks for; the answer says which one it is in."""
-    language = language_of(",".join(request.headers.getlist("accept-language")))
+    language = language_of(",".join(header_values(request, b"accept-language")))
     response.headers["Content-Language"] = language.replace("_", "-")
     response.headers["Vary"] = "Accept-Language"
     return language
