@@ -4,12 +4,13 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from pyapi.db.audit_models import AuditRecord
+from pyapi.db.meta import table_of
 
 
 class AuditRow(NamedTuple):
@@ -30,6 +31,7 @@ class AuditRow(NamedTuple):
     user_agent: str | None
 
 
+_ADD: Final = insert(table_of(AuditRecord))
 _COLUMNS = tuple(getattr(AuditRecord, field) for field in AuditRow._fields)
 
 
@@ -70,7 +72,7 @@ class AuditDAO:
 
     async def add(self, **values: Any) -> None:
         """Insert a row, in one statement whose answer nobody needs."""
-        await self._session.execute(insert(AuditRecord).values(**values))
+        await self._session.execute(_ADD, values)
 
     async def page(self, wanted: AuditFilter, *, limit: int, before: int | None = None) -> list[AuditRow]:
         """Rows that match, newest first, from below the id `before` on."""

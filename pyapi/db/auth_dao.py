@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Select, bindparam, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
@@ -44,6 +44,11 @@ def user_of(row: Sequence[Any]) -> SignedInUser:
     return SignedInUser(found, username, role_of(is_superuser=is_superuser, below=role))
 
 
+_CREDENTIALS: Final = Statement.of(
+    select(User.id, User.username, User.hashed_password, User.is_active).where(
+        func.lower(User.username) == func.lower(bindparam("username", type_=User.username.type))
+    )
+)
 _BY_SESSION: Final = Statement.of(LIVE_SESSION)
 
 
@@ -131,6 +136,27 @@ class UserLookup:
         async with self._open_session() as session:
             user: User | None = await session.scalar(select(User).where(*conditions))
             return user
+
+
+class Credentials(NamedTuple):
+    """What a login is checked against."""
+
+    id: int
+    username: str
+    hashed_password: str
+    is_active: bool
+
+
+class AccountLookup:
+    """Looks for accounts that somebody names, in one statement each."""
+
+    def __init__(self, statements: Statements) -> None:
+        self._statements = statements
+
+    async def credentials(self, username: str) -> Credentials | None:
+        """The account of this name, without regard to case."""
+        row = await self._statements.row(_CREDENTIALS, username=username)
+        return Credentials._make(row) if row is not None else None
 
 
 class SessionLookup:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import BindParameter, ColumnElement, MetaData, literal
+from sqlalchemy import BindParameter, ColumnElement, MetaData, Table, literal
 from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute
 
 TABLE_PREFIX = "pyapi_"
@@ -51,3 +51,8 @@ def escaped(words: str) -> str:
     for special in (_ESCAPE, "%", "_"):
         words = words.replace(special, _ESCAPE + special)
     return words
+
+
+def table_of(model: type[Base]) -> Table:
+    """The table of a mapped class, for statements past the mapper: what it adds to a change takes longer than that."""
+    return Base.metadata.tables[model.__tablename__]

@@ -6,10 +6,11 @@ from functools import cache
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, CursorResult, and_, bindparam, func, insert, select, true, update
+from sqlalchemy import ColumnElement, CursorResult, Insert, Select, and_, bindparam, func, insert, select, true, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from pyapi.db.auth_models import LoginSession, RefreshToken, User
+from pyapi.db.meta import table_of
 from pyapi.db.statements import Statement, Statements
 
 
@@ -64,29 +65,17 @@ class SessionDAO:
         None when the account was closed or its password changed since `verified_hash` was read: the row of the user
         is locked first, so a login and a change of password that meet come one after the other.
         """
-        stamped = await self._session.scalar(
-            update(User)
-            .where(User.id == user_id, User.hashed_password == verified_hash, User.is_active)
-            .values(last_login_at=func.now(), hashed_password=new_hash or verified_hash)
-            .returning(User.id)
-        )
-        if stamped is None:
-            return None
-        session_id = await self._session.scalar(
-            insert(LoginSession).values(user_id=user_id, expires_at=expires_at).returning(LoginSession.id)
-        )
-        assert session_id is not None
-        await self._session.execute(
-            insert(RefreshToken).values(
-                token=digest,
-                user_id=user_id,
-                family_id=session_id,
-                expires_at=expires_at,
-                user_agent=user_agent,
-                address=address,
-            )
-        )
-        return IssuedToken(user_id, session_id, expires_at)
+        values = {
+            "of_user": user_id,
+            "verified_hash": verified_hash,
+            "new_hash": new_hash or verified_hash,
+            "ends_at": expires_at,
+            "digest": digest,
+            "user_agent": user_agent,
+            "address": address,
+        }
+        row = (await self._session.execute(_opening(), values)).one_or_none()
+        return IssuedToken(*row) if row is not None else None
 
     async def family_of(self, digest: str) -> TokenFamily | None:
         """Where a refresh token belongs; None when it was never issued."""
@@ -141,16 +130,8 @@ class SessionDAO:
 
     async def end_oldest(self, user_id: int, *, left: int, reason: str) -> int:
         """End the oldest sessions of a user, so that at most `left` live; how many ended."""
-        beyond = (
-            select(LoginSession.id)
-            .where(
-                LoginSession.user_id == user_id, LoginSession.ended_at.is_(None), LoginSession.expires_at > func.now()
-            )
-            .order_by(LoginSession.created_at.desc(), LoginSession.id.desc())
-            .offset(left)
-        )
-        ids = list(await self._session.scalars(beyond))
-        return await self._end(LoginSession.id.in_(ids), RefreshToken.family_id.in_(ids), reason) if ids else 0
+        values = {"of_user": user_id, "left": left, "reason": reason}
+        return (await self._session.scalar(_ending_of_oldest(), values)) or 0
 
     async def end_all(self, user_id: int, *, reason: str) -> int:
         """End every session of a user; how many ended."""
@@ -170,6 +151,74 @@ class SessionDAO:
         )
         assert isinstance(ended, CursorResult)
         return ended.rowcount
+
+
+_SESSIONS, _TOKENS, _USERS = table_of(LoginSession), table_of(RefreshToken), table_of(User)
+
+
+@cache
+def _opening() -> Insert:
+    """A session with its first refresh token; no row when the account is not as it was."""
+    stamped = (
+        update(_USERS)
+        .where(
+            _USERS.c.id == bindparam("of_user"),
+            _USERS.c.hashed_password == bindparam("verified_hash"),
+            _USERS.c.is_active,
+        )
+        .values(last_login_at=func.now(), hashed_password=bindparam("new_hash"))
+        .returning(_USERS.c.id)
+        .cte("stamped")
+    )
+    opened = (
+        insert(_SESSIONS)
+        .from_select(
+            ["user_id", "expires_at"], select(stamped.c.id, bindparam("ends_at", type_=_SESSIONS.c.expires_at.type))
+        )
+        .returning(_SESSIONS.c.id, _SESSIONS.c.user_id, _SESSIONS.c.expires_at)
+        .cte("opened")
+    )
+    first = select(
+        bindparam("digest", type_=_TOKENS.c.token.type),
+        opened.c.user_id,
+        opened.c.id,
+        opened.c.expires_at,
+        bindparam("user_agent", type_=_TOKENS.c.user_agent.type),
+        bindparam("address", type_=_TOKENS.c.address.type),
+    )
+    return (
+        insert(_TOKENS)
+        .from_select(["token", "user_id", "family_id", "expires_at", "user_agent", "address"], first)
+        .returning(_TOKENS.c.user_id, _TOKENS.c.family_id, _TOKENS.c.expires_at)
+    )
+
+
+@cache
+def _ending_of_oldest() -> Select[int]:
+    """Ends all sessions of a user but the newest ones; how many those were."""
+    is_live = and_(_SESSIONS.c.ended_at.is_(None), _SESSIONS.c.expires_at > func.now())
+    beyond = (
+        select(_SESSIONS.c.id)
+        .where(_SESSIONS.c.user_id == bindparam("of_user"), is_live)
+        .order_by(_SESSIONS.c.created_at.desc(), _SESSIONS.c.id.desc())
+        .offset(bindparam("left", type_=_USERS.c.id.type))
+        .cte("beyond")
+    )
+    ended = (
+        update(_SESSIONS)
+        .where(_SESSIONS.c.id.in_(select(beyond.c.id)), _SESSIONS.c.ended_at.is_(None))
+        .values(ended_at=func.now(), end_reason=bindparam("reason"))
+        .returning(_SESSIONS.c.id)
+        .cte("ended")
+    )
+    # Only for people who read the table: what counts is the session.
+    revoked = (
+        update(_TOKENS)
+        .where(_TOKENS.c.family_id.in_(select(beyond.c.id)), _TOKENS.c.is_active)
+        .values(is_active=False, revoked_at=func.now())
+        .cte("revoked")
+    )
+    return select(func.count()).select_from(ended).add_cte(revoked)
 
 
 class RefreshTokens:

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from pyapi.db.audience import Audience
-from pyapi.db.auth_dao import SessionLookup, UserDAO, UserLookup
+from pyapi.db.auth_dao import AccountLookup, SessionLookup, UserDAO, UserLookup
 from pyapi.db.auth_models import User
 from pyapi.db.session_dao import IssuedToken, RefreshTokens, SessionDAO
 from pyapi.enums import Role, Scope
@@ -136,13 +136,15 @@ class Authenticator:
 class AuthService:
     """Accounts and sessions of people acting for themselves.
 
-    What is only read comes through `lookup`; `users` and `sessions` write, in the transaction of the request, which
-    takes its connection from the pool no earlier than at its first statement; `tokens` are exchanged on their own.
+    What is only read comes through `lookup` and `accounts`; `users` and `sessions` write, in the transaction of the
+    request, which takes its connection from the pool no earlier than at its first statement; `tokens` are exchanged on
+    their own.
     """
 
     def __init__(
         self,
         lookup: UserLookup,
+        accounts: AccountLookup,
         users: UserDAO,
         sessions: SessionDAO,
         tokens: RefreshTokens,
@@ -152,6 +154,7 @@ class AuthService:
         audit: AuditTrail,
     ) -> None:
         self._lookup = lookup
+        self._accounts = accounts
         self._users = users
         self._sessions = sessions
         self._tokens = tokens
@@ -182,7 +185,7 @@ class AuthService:
         self._passwords.require_room()
         # The database has its own idea of which letters are the same in small: to it, `İ` may be an `i`. Whoever could
         # name an account in two ways would see at the limit that there is one.
-        user = await self._lookup.by_username(request.username if request.can_be_an_account else NOBODY_S_NAME)
+        user = await self._accounts.credentials(request.username if request.can_be_an_account else NOBODY_S_NAME)
         async with self._attempts.password(user.username if user else request.username):
             fits = await self._passwords.verify(request.password, user.hashed_password if user else None)
             if user is None or not fits or not user.is_active:

@@ -12,7 +12,7 @@ from pyapi.db.airflow_dao import AirflowOutboxDAO, AirflowSeenDAO
 from pyapi.db.attempt_dao import AttemptDAO
 from pyapi.db.audience import STRANGER, SessionAudience
 from pyapi.db.audit_dao import AuditDAO, AuditJournal
-from pyapi.db.auth_dao import UserDAO
+from pyapi.db.auth_dao import AccountLookup, UserDAO
 from pyapi.db.dao import DataRecordDAO
 from pyapi.db.dependencies import (
     DbReadSession,
@@ -111,8 +111,9 @@ async def auth_service(
     """Accounts and sessions, in the transaction of the request."""
     state, audit = request.app.state, audit_trail(request, AuditDAO(session), None)
     users, sessions = UserDAO(session), SessionDAO(session)
-    tokens = RefreshTokens(single_statements(request))
-    return AuthService(lookup, users, sessions, tokens, state.passwords, state.tokens, attempts, audit)
+    statements = single_statements(request)
+    accounts, tokens = AccountLookup(statements), RefreshTokens(statements)
+    return AuthService(lookup, accounts, users, sessions, tokens, state.passwords, state.tokens, attempts, audit)
 
 
 async def user_service(request: Request, caller: Superuser, session: DbSession, lookup: Lookup) -> UserService:

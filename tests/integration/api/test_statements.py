@@ -170,7 +170,7 @@ async def login(caller: Caller) -> httpx.Response:
         pytest.param(create, 1, 0, 1, id="create"),
         pytest.param(update, 2, 0, 2, id="update"),
         pytest.param(refresh, 1, 0, 1, id="refresh"),
-        pytest.param(login, 6, 1, 2, id="login"),
+        pytest.param(login, 4, 1, 2, id="login"),
     ],
 )
 async def test_each_operation_asks_the_database_so_often(
