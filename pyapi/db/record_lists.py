@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from enum import Enum
 from functools import cache, lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 
 from sqlalchemy import (
     BindParameter,
@@ -123,6 +123,35 @@ def _matching(names: Iterable[str]) -> list[ColumnElement[bool]]:
     return [_condition(name) for name in names]
 
 
+class Written(NamedTuple):
+    """What stands in a statement itself, instead of a parameter; None is no condition.
+
+    How many rows are wanted decides how PostgreSQL finds them, so with a parameter in its place each question is
+    planned anew, which takes three times as long as its answer. Of these there are few.
+    """
+
+    limit: int
+    status: RecordStatus | None
+    visibility: Visibility | None
+
+    @classmethod
+    def of(cls, wanted: RecordFilter, *, skip: int, limit: int) -> Self | None:
+        """For what is asked most; None for everything else."""
+        if skip or limit not in _COMMON_LIMITS or not _FEW.issuperset(wanted.names):
+            return None
+        return cls(limit, wanted.status, wanted.visibility)
+
+    @property
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """The conditions."""
+        pairs = ((DataRecord.status, self.status), (DataRecord.visibility, self.visibility))
+        return [column == literal_column(f"'{value.value}'") for column, value in pairs if value is not None]
+
+
+_FEW: Final = frozenset({"status", "visibility"})
+# One more than is shown.
+_COMMON_LIMITS: Final = frozenset(shown + 1 for shown in (10, 20, 25, 50, 100, 200, 500, 1000))
+
 PAGE_HEAD: Final = ("is_superuser", "version", "seen_in_airflow")
 """What stands before the content in each row of a page: whether the caller is a superuser, the version of the row, and
 what Airflow has made of it, which is no part of its version."""
@@ -147,21 +176,26 @@ def page_of(
     *,
     is_behind: bool,
     with_airflow: bool,
+    written: Written | None = None,
 ) -> Statement:
     """A page of `limit` records from `skip` on, those behind `after_0`, `after_1`, ... when it `is_behind` them.
+
+    When something is `written`, that is its limit and these are its conditions, and it begins at the start.
 
     Each row has what `PAGE_HEAD` names, and then a record as `record_of` takes it, without its last column and the runs
     in its summary: all of that null when its version is among `known`. For a session there is a row without a version
     when nothing was found, and none when the session has ended.
     """
     found: Select[Any] = select(*stored_columns(with_airflow=with_airflow), _VERSION)
-    found = found.where(audience.sees(), *_matching(names))
+    found = found.where(audience.sees(), *(_matching(names) if written is None else written.conditions))
     if is_behind:
         found = found.where(_behind(order))
     found = _ordered(found, [key.expression for key in order], order)
-    found = found.offset(bindparam("skip", type_=DataRecord.id.type)).limit(
-        bindparam("limit", type_=DataRecord.id.type)
-    )
+    if written is None:
+        skip, limit = (bindparam(name, type_=DataRecord.id.type) for name in ("skip", "limit"))
+        found = found.offset(skip).limit(limit)
+    else:
+        found = found.limit(literal_column(str(written.limit), DataRecord.id.type))
     # In the order of `found`: nothing else is joined to it than one row.
     if isinstance(audience, Audience):
         page: FromClause = found.subquery("page")

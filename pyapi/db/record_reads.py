@@ -13,7 +13,7 @@ from pyapi.db.auth_dao import SignedInUser, user_of
 from pyapi.db.counts import KEPT, MOST_COUNTED, Total
 from pyapi.db.dao import RecordRow, columns_of, record_of
 from pyapi.db.models import DataRecord
-from pyapi.db.record_lists import OrderKey, RecordFilter, after_parameters, bounded_count_of, count_of, page_of
+from pyapi.db.record_lists import OrderKey, RecordFilter, Written, after_parameters, bounded_count_of, count_of, page_of
 from pyapi.db.statements import Statement, Statements
 from pyapi.exceptions import InvalidToken
 
@@ -66,9 +66,14 @@ class RecordReads:
         In `order` (whose last key is the id), from `skip` on, or behind the values `after`. Raises InvalidToken when
         the session of the audience has ended.
         """
-        audience, is_behind = self._audience, after is not None
+        audience = self._audience
         statement = page_of(
-            audience.alike, wanted.names, tuple(order), is_behind=is_behind, with_airflow=self._with_airflow
+            audience.alike,
+            wanted.names,
+            tuple(order),
+            is_behind=after is not None,
+            with_airflow=self._with_airflow,
+            written=Written.of(wanted, skip=skip, limit=limit),
         )
         asked = audience.parameters | wanted.parameters | after_parameters(after or ())
         rows = await self._statements.rows(statement, skip=skip, limit=limit, known=known, **asked)
