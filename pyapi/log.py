@@ -179,7 +179,7 @@ def _to_json(event: object, **options: Any) -> str:
     try:
         line = to_json(event).decode()
     except ValueError:  # a lone surrogate, or a thing that has no JSON
-        line = json.dumps(event, ensure_ascii=False, separators=(",", ":"), **options)
+        line = json.dumps(event, ensure_ascii=False, separators=(",", ":"), **{"default": repr, **options})
     return _printable(line)
 
 

@@ -37,11 +37,6 @@ class Places:
         self._queue: deque[asyncio.Future[None]] = deque()
         self._moved_at = 0.0
 
-    @property
-    def is_free(self) -> bool:
-        """Whether the next one need not wait."""
-        return self._free > 0 and not self._queue
-
     def enter_at_once(self) -> bool:
         """Enter when that needs no waiting; whether it did."""
         if not self._free:

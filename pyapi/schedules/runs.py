@@ -88,8 +88,14 @@ def _cron_runs(rule: Rule, cron: Cron, start: datetime, end: datetime) -> Iterat
     first, stop = whole_seconds(start), whole_seconds(end)
     if first >= stop:
         return
-    if (begun_at := rule.starts_at) is not None and is_unchanged(rule.timezone, whole_seconds(begun_at), stop):
-        # No change of the clock since the chain began: each run stands where the expression says.
+    begun_at = rule.starts_at
+    if (
+        begun_at is not None
+        and first > begun_at.timestamp()
+        and is_unchanged(rule.timezone, whole_seconds(begun_at), stop)
+    ):
+        # No change of the clock since the chain began: each run stands where the expression says, but for one at the
+        # begin itself, for which Airflow looks at the run that follows.
         offset = offset_at(rule.timezone, first)
         for local in cron.between(first + offset, stop + offset):
             yield EPOCH + timedelta(seconds=local - offset)

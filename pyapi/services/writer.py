@@ -24,6 +24,7 @@ class Writer:
         self._claimed = claimed
         self._look_up = look_up
         self._admit = admit
+        self._is_refused = False
 
     @property
     def unseen(self) -> ClaimedSession | None:
@@ -42,7 +43,14 @@ class Writer:
             self._claimed = await self._look_up()
         return self._claimed
 
+    async def ask(self) -> None:
+        """Raise what stands against them, when nobody has asked yet."""
+        if not self._is_refused:
+            await self.caller()
+
     def admit(self, user: SignedInUser | None) -> Caller:
         """The same, when a statement has found the user of the session; None where it does not live any more."""
+        self._is_refused = True
         self._claimed = caller = self._admit(user)
+        self._is_refused = False
         return caller

@@ -184,7 +184,7 @@ async def data_writer(
     policy: TokenPolicy = request.app.state.tokens
     claimed = policy.session_of(token)
     writer = Writer(claimed, look_up=look_up, admit=admit)
-    request.scope["state"][BEFORE_REFUSAL] = writer.caller
+    request.scope["state"][BEFORE_REFUSAL] = writer.ask
     return writer
 
 

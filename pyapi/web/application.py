@@ -53,7 +53,6 @@ def get_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         # A redirect to the other spelling would name the Host header, and clients lose their body on the way.
         redirect_slashes=False,
-        # Three looks at the environment for each request; what a request took stands in our log and numbers.
         telemetry={"tracing": False, "metrics": False, "logs": False},
         generate_unique_id_function=_operation_id,
         lifespan=partial(lifespan, settings=settings),
@@ -73,8 +72,8 @@ def get_app(settings: Settings | None = None) -> FastAPI:
 class Service(FastAPI):
     """FastAPI with its handlers of failures and its router, and with no middleware but that of this service.
 
-    What it puts around that itself is here already: `LastResort` answers what nobody foresaw, and `StrictRequest`
-    bounds bodies.
+    What it puts around that itself is here already: `LastResort` answers what nobody foresaw, `StrictRequest` bounds
+    bodies, and what a request took stands in our log and numbers; spans of OpenTelemetry there are none.
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

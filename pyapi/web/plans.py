@@ -221,9 +221,12 @@ class Plan:
         except (Problem, RequestValidationError) as refusal:
             # Who may not come in hears that, and not what else is wrong.
             is_refused = not isinstance(refusal, Problem) or refusal.status < 500
-            if is_refused and (ask := run.request.scope.get("state", {}).get(BEFORE_REFUSAL)) is not None:
+            if is_refused and (ask := _state_of(run.request).get(BEFORE_REFUSAL)) is not None:
                 await ask()
             raise
+        finally:
+            # It knows the request, which knows it: together they would stay until the collector of cycles comes.
+            _state_of(run.request).pop(BEFORE_REFUSAL, None)
 
     async def _found(self, run: _Run) -> ASGIApp:
         request = run.request
@@ -246,6 +249,11 @@ class Plan:
         body = answer.body if isinstance(answer, Rendered) else field.serialize_json(answer)
         head = [(b"content-length", str(len(body)).encode()), (b"content-type", JSON.encode())]
         return _Answer(status, head + headers, body)
+
+
+def _state_of(request: StrictRequest) -> dict[str, Any]:
+    state: dict[str, Any] = request.scope.get("state", {})
+    return state
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from collections.abc import Set as AbstractSet
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl
@@ -42,6 +42,10 @@ class StrictRequest(Request):
             except TimeoutError:
                 raise RequestTimeout("The body did not arrive in time.") from None
         return self._body
+
+    async def stream(self) -> AsyncGenerator[bytes, None]:
+        """The same in one piece, for whoever else reads it."""
+        yield await self.body()
 
     async def _read(self) -> bytes:
         pieces: list[bytes] = []

@@ -4,6 +4,7 @@ The statement of a change finds out itself who is calling, so what can be wrong 
 would be refused for another reason is asked again after its sender.
 """
 
+import gc
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from pyapi.db.auth_dao import SessionLookup
+from pyapi.web.requests import StrictRequest
 from tests.fixtures.application import Account, SignUp
 
 Bar = Callable[[httpx.AsyncClient, AsyncConnection, Account], Awaitable[None]]
@@ -86,6 +89,40 @@ async def test_a_refused_viewer_is_written_down_once(
     await client.request(method, path.format(own=f"/api/data/{own}"), **{**sent, "headers": headers})
     denied = text("SELECT actor_id FROM pyapi_audit_log WHERE event = 'access.denied'")
     assert (await connection.execute(denied)).scalars().all() == [member.id]
+
+
+async def test_a_request_is_gone_when_it_is_answered(client: httpx.AsyncClient, sign_up: SignUp) -> None:
+    """And does not wait, with its body, for the collector of cycles."""
+    member = await sign_up("lin")
+    gc.collect()
+    gc.disable()
+    try:
+        for body in (RIGHT, WRONG_RULE):
+            await client.post("/api/data/", json=body, headers=member.headers)
+        assert [each for each in gc.get_objects() if isinstance(each, StrictRequest)] == []
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize(("bar", "status"), BARS, ids=[bar.__name__ for bar, _ in BARS])
+async def test_nobody_is_looked_at_twice(
+    client: httpx.AsyncClient,
+    connection: AsyncConnection,
+    sign_up: SignUp,
+    monkeypatch: pytest.MonkeyPatch,
+    bar: Bar,
+    status: int,
+) -> None:
+    """The statement of the change has said already who it is."""
+    member = await sign_up("lin")
+    await bar(client, connection, member)
+
+    async def ask(*_: object, **__: object) -> None:
+        pytest.fail("somebody asked again")
+
+    monkeypatch.setattr(SessionLookup, "user_of", ask)
+    answer = await client.post("/api/data/", json=RIGHT, headers=member.headers)
+    assert answer.status_code == status
 
 
 async def stored(connection: AsyncConnection) -> Any:

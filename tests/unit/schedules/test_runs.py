@@ -13,6 +13,7 @@ from croniter import croniter
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from pyapi.schedules import runs
 from pyapi.schedules.rules import Kind, Rule, parse_rule
 from pyapi.schedules.runs import HORIZON, gaps, next_runs, runs_between
 from tests.unit.schedules.test_expressions import EXPRESSIONS
@@ -104,6 +105,16 @@ def test_where_a_rule_begins(start_date: str, expected: str) -> None:
 def test_a_rule_that_begins_next_to_a_change(start_date: str, expected: str) -> None:
     rule = rule_of("30 2 * * *", timezone="Europe/Paris", start_date=start_date)
     assert local(next_runs(rule, after=at("2027-01-01"), count=1), "Europe/Paris") == [expected]
+
+
+@pytest.mark.parametrize("days", [3, 30])
+def test_a_run_at_the_begin_depends_on_the_next_one_however_far_one_looks(days: int) -> None:
+    """The next one would be due in the gap of March 28th, so Airflow does not keep the start_date."""
+    rule = rule_of("30 2 * * 0", timezone="Europe/Paris", start_date="2027-03-21T02:30+01:00")
+    start = at("2027-03-21")
+    assert local(runs_between(rule, start, start + timedelta(days=days)), "Europe/Paris") == (
+        [] if days == 3 else ["03-28 03:30+0200", "04-04 02:30+0200", "04-11 02:30+0200", "04-18 02:30+0200"]
+    )
 
 
 def test_a_rule_ends_with_its_end_date() -> None:
@@ -228,6 +239,22 @@ def test_runs_of_any_expression(text: str, zone: str, start: datetime, catchup: 
     assert runs[:20] == [run for run in next_runs(rule, after=start - timedelta(microseconds=1), count=20) if run < end]
     for earlier, run in pairwise(run.astimezone(ZoneInfo(zone)) for run in runs[:50]):
         assert _is_named(text, earlier, run)
+
+
+@settings(max_examples=300, deadline=None)
+@given(EXPRESSIONS, ZONES, MOMENTS, st.timedeltas(timedelta(0), timedelta(days=400)), st.booleans())
+def test_where_no_clock_changes_it_is_read_faster_and_the_same(
+    text: str, zone: str, begin: datetime, passed: timedelta, catchup: bool
+) -> None:
+    rule, _ = parse_rule({"schedule": text, "timezone": zone, "start_date": begin.isoformat(), "catchup": catchup})
+    assume(rule is not None)
+    assert rule is not None
+    start = begin + passed
+    found = [list(islice(runs_between(rule, start, start + timedelta(days=9)), 300))]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "is_unchanged", lambda *_: False)
+        found.append(list(islice(runs_between(rule, start, start + timedelta(days=9)), 300)))
+    assert found[0] == found[1]
 
 
 @settings(max_examples=200, deadline=None)
