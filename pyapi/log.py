@@ -138,6 +138,7 @@ def log_event(logger: str, name: str, *, level: Literal["info", "warning"] = "in
     """Write a line past structlog and, where only our handler listens, past `logging`.
 
     For what happens all the time: their steps and copies of the event take ten times as long, and requests wait for it.
+    Needs a running event loop.
     """
     target = logging.getLogger(logger)
     if not target.isEnabledFor(logging.WARNING if level == "warning" else logging.INFO):

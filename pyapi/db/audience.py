@@ -109,7 +109,7 @@ class SessionAudience:
     @property
     def alike(self) -> "SessionAudience":
         """Any session: all have the same statements."""
-        return ANY_SESSION
+        return _ANY_SESSION
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -117,4 +117,4 @@ class SessionAudience:
         return {VIEWER: self.user_id, "user_id": self.user_id, "session_id": self.session_id}
 
 
-ANY_SESSION: Final = SessionAudience(0, UUID(int=0))
+_ANY_SESSION: Final = SessionAudience(0, UUID(int=0))

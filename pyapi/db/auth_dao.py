@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, bindparam, func, insert, or_, select, update
+from sqlalchemy import BindParameter, ColumnElement, Select, bindparam, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
@@ -44,9 +44,14 @@ def user_of(row: Sequence[Any]) -> SignedInUser:
     return SignedInUser(found, username, role_of(is_superuser=is_superuser, below=role))
 
 
+def _is_named(username: str | BindParameter[str]) -> ColumnElement[bool]:
+    """Without regard to case, as PostgreSQL understands it."""
+    return func.lower(User.username) == func.lower(username)
+
+
 _CREDENTIALS: Final = Statement.of(
     select(User.id, User.username, User.hashed_password, User.is_active).where(
-        func.lower(User.username) == func.lower(bindparam("username", type_=User.username.type))
+        _is_named(bindparam("username", type_=User.username.type))
     )
 )
 _BY_SESSION: Final = Statement.of(LIVE_SESSION)
@@ -115,7 +120,7 @@ class UserLookup:
 
     async def by_username(self, username: str) -> User | None:
         """A user by name, without regard to case."""
-        return await self._one(func.lower(User.username) == func.lower(username))
+        return await self._one(_is_named(username))
 
     async def by_access_token(self, digest: str) -> TokenOwner | None:
         """The user behind a personal access token, as long as the token holds and the account is open.

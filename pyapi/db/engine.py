@@ -159,7 +159,7 @@ async def _close(connection: Any) -> None:
 
 
 def write_json(value: object) -> str:
-    """JSON for PostgreSQL. It refuses NaN, as the schemas do."""
+    """JSON for PostgreSQL, at most 254 levels deep. The schemas let no NaN come so far; PostgreSQL would refuse it."""
     return to_json(value).decode()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 from sqlalchemy import and_, bindparam, select
 
-from pyapi.db.audience import ANY_SESSION, CALLER, Audience, SessionAudience
+from pyapi.db.audience import CALLER, Audience, SessionAudience
 from pyapi.db.auth_dao import SignedInUser, user_of
 from pyapi.db.counts import KEPT, MOST_COUNTED, Total
 from pyapi.db.dao import RecordRow, columns_of, record_of
@@ -44,12 +44,8 @@ class RecordReads:
     async def get_with_user(self, record_id: int) -> tuple[SignedInUser | None, RecordRow | None]:
         """The user of a session that lives, and a record by id."""
         assert isinstance(self._audience, SessionAudience)
-        statement = _by_id_with_user(self._with_airflow)
-        row = await self._statements.row(statement, id=record_id, **self._audience.parameters)
-        if row is None:
-            return None, None
-        record = row[len(CALLER.c) :]
-        return user_of(row), record_of(record) if record[0] is not None else None
+        statement = _by_id(self._audience.alike, self._with_airflow, with_user=True)
+        return user_and_record(await self._statements.row(statement, id=record_id, **self._audience.parameters))
 
     async def page(
         self,
@@ -101,16 +97,17 @@ class RecordReads:
         return Total(min(found, MOST_COUNTED), is_exact=found <= MOST_COUNTED)
 
 
-@cache
-def _by_id_with_user(with_airflow: bool) -> Statement:
-    columns = columns_of(with_airflow=with_airflow)
-    wanted = and_(DataRecord.id == bindparam("id", type_=DataRecord.id.type), ANY_SESSION.sees())
-    return Statement.of(select(*CALLER.c, *columns).select_from(CALLER.outerjoin(DataRecord, wanted)))
+def user_and_record(row: asyncpg.Record | None) -> tuple[SignedInUser | None, RecordRow | None]:
+    """What stands in a row of CALLER and, behind it, of a record; either may be missing."""
+    if row is None:
+        return None, None
+    record = row[len(CALLER.c) :]
+    return user_of(row), record_of(record) if record[0] is not None else None
 
 
 @cache
-def _by_id(audience: Audience | SessionAudience, with_airflow: bool) -> Statement:
-    columns = columns_of(with_airflow=with_airflow)
+def _by_id(audience: Audience | SessionAudience, with_airflow: bool, *, with_user: bool = False) -> Statement:
+    columns = (*(CALLER.c if with_user else ()), *columns_of(with_airflow=with_airflow))
     wanted = and_(DataRecord.id == bindparam("id", type_=DataRecord.id.type), audience.sees())
     if isinstance(audience, Audience):
         return Statement.of(select(*columns).where(wanted))

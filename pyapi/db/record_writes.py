@@ -13,10 +13,11 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from pyapi.db.audience import CALLER, CALLER_WRITES, Audience, SessionAudience
 from pyapi.db.audit_models import AuditRecord
-from pyapi.db.auth_dao import SignedInUser, user_of
+from pyapi.db.auth_dao import SignedInUser
 from pyapi.db.dao import RecordRow, columns_of, record_of
 from pyapi.db.engine import write_json
 from pyapi.db.models import DataRecord
+from pyapi.db.record_reads import user_and_record
 from pyapi.db.statements import Statement, Statements
 
 
@@ -74,11 +75,8 @@ class RecordWrites:
     ) -> tuple[SignedInUser | None, RecordRow | None]:
         """Insert a record for the user of a session, if that lives and the user may write; answers the user as well."""
         statement = _insertion_in_session(tuple(values), self._with_airflow)
-        row = await self._statements.row(statement, **session.parameters, **_sent(DataRecord, values), **_noted(note))
-        if row is None:
-            return None, None
-        record = row[len(CALLER.c) :]
-        return user_of(row), record_of(record) if record[0] is not None else None
+        sent = {**session.parameters, **_sent(DataRecord, values), **_noted(note)}
+        return user_and_record(await self._statements.row(statement, **sent))
 
     async def change(
         self,

@@ -1,14 +1,12 @@
 """What differs between two states of a record, field by field, without showing a credential."""
 
 from collections.abc import Iterator, Mapping
-from itertools import repeat
 from typing import Any, Literal, NamedTuple
 
 from pyapi.utils.pointers import escape
 
 _MISSING: Any = object()
 _MOST_DEPTH = 64
-_OBJECTS = repeat(dict)
 
 
 class Change(NamedTuple):
@@ -40,7 +38,7 @@ def find_changes(
         place = f"{pointer}/{escape(key)}"
         told_old: Any = shown_before.get(key)
         told_new: Any = shown_after.get(key)
-        if isinstance(old, dict) and _are_objects(new, told_old, told_new) and _is_shallow(place):
+        if _are_objects(old, new) and _are_objects(told_old, told_new) and _is_shallow(place):
             yield from find_changes(old, new, shown_before=told_old, shown_after=told_new, pointer=place)
         elif old is _MISSING:
             yield Change("add", place, None, told_new)
@@ -50,8 +48,8 @@ def find_changes(
             yield Change("replace", place, told_old, told_new)
 
 
-def _are_objects(*values: object) -> bool:
-    return all(map(isinstance, values, _OBJECTS))
+def _are_objects(one: object, other: object) -> bool:
+    return isinstance(one, dict) and isinstance(other, dict)
 
 
 def _is_shallow(pointer: str) -> bool:

@@ -12,6 +12,7 @@ from pyapi.schemas.data_schemas import DataList
 
 _SOMEWHERE = -1
 _PLACES = frozenset({"skip", "cursor"})
+_LONGEST_REMEMBERED = 512
 _KEY = re.compile(r"[!-~]{1,255}")
 _TAG = re.compile(r'"rev-([1-9][0-9]{0,9})"')
 
@@ -120,7 +121,10 @@ def page_links(request: Request, page: DataList) -> str:
         skips["next"] = page.skip + page.limit
     if page.total is not None and page.total_is_exact:
         skips["last"] = max(0, (page.total - 1) // page.limit * page.limit)
-    before, after = _around_place(request.scope["query_string"], page.limit)
+    asked: bytes = request.scope["query_string"]
+    # A client writes it: what is remembered must not become megabytes.
+    around = _around_place if len(asked) <= _LONGEST_REMEMBERED else _around_place.__wrapped__
+    before, after = around(asked, page.limit)
     queries = {relation: f"{before}skip={skip}{after}" for relation, skip in skips.items()}
     if "cursor" in request.query_params:
         queries = {"first": queries["first"]}

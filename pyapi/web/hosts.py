@@ -14,6 +14,7 @@ from pyapi.web.problems import problem_response
 
 # A name, an IPv4 address, or an IPv6 address in brackets; with or without a port.
 _HOST: Final = re.compile(r"([A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{0,5})?")
+_LONGEST_HOST: Final = 255 + len(":65535")
 _OWN_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 """Always trusted: a page of a stranger cannot have been loaded under one of these, unless this machine serves it."""
 _PROBES: Final = frozenset({"/api/health", "/api/health/live", "/api/health/ready"})
@@ -62,7 +63,8 @@ class HeadGuard:
             hosts = [b""]  # it knew no such header
         if len(hosts) != 1:
             return BadRequest("Send one Host header.")
-        if (host := _name_of(hosts[0])) is None:
+        # A longer one is none, and is not remembered.
+        if len(hosts[0]) > _LONGEST_HOST or (host := _name_of(hosts[0])) is None:
             return BadRequest("The Host header is no host.")
         if self._is_trusted(host) or scope["path"] in _PROBES:
             return None

@@ -39,7 +39,7 @@ class _Collected(Response):
     """What dependencies and the endpoint say of the answer: headers, and a status other than that of the route."""
 
     def __init__(self) -> None:
-        self.status_code = None  # type: ignore[assignment]
+        self.status_code = 0  # that of the route
         self.raw_headers = []
 
 

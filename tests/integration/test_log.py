@@ -137,11 +137,13 @@ async def test_the_line_of_a_request_looks_as_any_other(set_up_log: SetUp, style
     assert ours == structlogs
 
 
-async def test_requests_that_end_in_one_turn_are_written_together(set_up_log: SetUp) -> None:
+async def test_requests_that_end_in_one_turn_are_written_together(
+    set_up_log: SetUp, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In their order, each with its own id, and at the latest when the loop has come to everybody else once."""
     log = set_up_log()
     written: list[str] = []
-    log.write = written.append  # type: ignore[method-assign, assignment]
+    monkeypatch.setattr(log, "write", written.append)
     for number in range(3):
         current_request.set(f"id-{number}")
         log_request(method="GET", path="/", status=200, seconds=0.001, client=None)

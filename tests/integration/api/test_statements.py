@@ -94,15 +94,15 @@ async def pooled(app: FastAPI, overheard_url: str, traffic: Traffic) -> AsyncIte
         traffic.checkouts += entry is not None
         return entry
 
-    pool.take_at_once = take  # type: ignore[method-assign]
-
     @event.listens_for(engine.sync_engine, "checkout")
     def count(*_: object) -> None:
         traffic.checkouts += 1
 
     opened = app.state.database
     app.state.database = Database.on(engine, record_places=3)
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pool, "take_at_once", take)
+        yield
     app.state.database = opened
     await engine.dispose()
 

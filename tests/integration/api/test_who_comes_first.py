@@ -18,8 +18,25 @@ from pyapi.web.requests import StrictRequest
 from tests.fixtures.application import Account, SignUp
 
 Bar = Callable[[httpx.AsyncClient, AsyncConnection, Account], Awaitable[None]]
+Sent = tuple[str, str, dict[str, Any]]
+"""Method, path, and what httpx sends with it."""
+
 RIGHT: dict[str, Any] = {"name": "同步", "config": {"schedule": "@daily"}}
 WRONG_RULE: dict[str, Any] = {"name": "同步", "config": {"schedule": "never"}}
+
+
+async def owner_of_a_record(client: httpx.AsyncClient, sign_up: SignUp) -> tuple[Account, str]:
+    """Somebody, and the address of a record of theirs."""
+    member = await sign_up("lin")
+    made = await client.post("/api/data/", json={"name": "mine"}, headers=member.headers)
+    return member, f"/api/data/{made.json()['id']}"
+
+
+async def send(client: httpx.AsyncClient, member: Account, own: str, request_: Sent) -> httpx.Response:
+    """Send a request of the table as a member; `{own}` is the record of theirs."""
+    method, path, options = request_
+    headers = {**member.headers, **options.get("headers", {})}
+    return await client.request(method, path.format(own=own), **{**options, "headers": headers})
 
 
 async def end_session(client: httpx.AsyncClient, _: AsyncConnection, member: Account) -> None:
@@ -35,7 +52,7 @@ async def take_pen(_: httpx.AsyncClient, connection: AsyncConnection, member: Ac
 
 
 BARS: list[tuple[Bar, int]] = [(end_session, 401), (close_account, 401), (take_pen, 403)]
-REQUESTS: dict[str, tuple[str, str, dict[str, Any]]] = {
+REQUESTS: dict[str, Sent] = {
     "create": ("POST", "/api/data/", {"json": RIGHT}),
     "create, unknown field": ("POST", "/api/data/", {"json": RIGHT | {"nam": "x"}}),
     "create, no name": ("POST", "/api/data/", {"json": {}}),
@@ -62,15 +79,12 @@ async def test_who_is_calling_is_asked_before_what_is_wrong(
     sign_up: SignUp,
     bar: Bar,
     status: int,
-    request_: tuple[str, str, dict[str, Any]],
+    request_: Sent,
 ) -> None:
-    method, path, sent = request_
-    member = await sign_up("lin")
-    own = (await client.post("/api/data/", json={"name": "mine"}, headers=member.headers)).json()["id"]
+    member, own = await owner_of_a_record(client, sign_up)
     await bar(client, connection, member)
     before = await stored(connection)
-    headers = {**member.headers, **sent.get("headers", {})}
-    answer = await client.request(method, path.format(own=f"/api/data/{own}"), **{**sent, "headers": headers})
+    answer = await send(client, member, own, request_)
     assert (answer.status_code, await stored(connection)) == (status, before)
 
 
@@ -79,14 +93,11 @@ async def test_a_refused_viewer_is_written_down_once(
     client: httpx.AsyncClient,
     connection: AsyncConnection,
     sign_up: SignUp,
-    request_: tuple[str, str, dict[str, Any]],
+    request_: Sent,
 ) -> None:
-    method, path, sent = request_
-    member = await sign_up("lin")
-    own = (await client.post("/api/data/", json={"name": "mine"}, headers=member.headers)).json()["id"]
+    member, own = await owner_of_a_record(client, sign_up)
     await take_pen(client, connection, member)
-    headers = {**member.headers, **sent.get("headers", {})}
-    await client.request(method, path.format(own=f"/api/data/{own}"), **{**sent, "headers": headers})
+    await send(client, member, own, request_)
     denied = text("SELECT actor_id FROM pyapi_audit_log WHERE event = 'access.denied'")
     assert (await connection.execute(denied)).scalars().all() == [member.id]
 
