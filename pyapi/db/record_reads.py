@@ -9,12 +9,13 @@ import asyncpg
 from sqlalchemy import and_, bindparam, select
 
 from pyapi.db.audience import CALLER, Audience, SessionAudience
-from pyapi.db.auth_dao import SignedInUser, user_of
+from pyapi.db.auth_dao import SignedInUser
 from pyapi.db.counts import KEPT, MOST_COUNTED, Total
 from pyapi.db.dao import RecordRow, columns_of, record_of
 from pyapi.db.models import DataRecord
 from pyapi.db.record_lists import OrderKey, RecordFilter, Written, after_parameters, bounded_count_of, count_of, page_of
 from pyapi.db.statements import Statement, Statements
+from pyapi.db.user_and_record import user_and_record
 from pyapi.exceptions import InvalidToken
 
 
@@ -95,14 +96,6 @@ class RecordReads:
         row = await self._statements.row(bounded_count_of(audience.alike, wanted.names), **asked)
         found = row[0] if row is not None else 0
         return Total(min(found, MOST_COUNTED), is_exact=found <= MOST_COUNTED)
-
-
-def user_and_record(row: asyncpg.Record | None) -> tuple[SignedInUser | None, RecordRow | None]:
-    """What stands in a row of CALLER and, behind it, of a record; either may be missing."""
-    if row is None:
-        return None, None
-    record = row[len(CALLER.c) :]
-    return user_of(row), record_of(record) if record[0] is not None else None
 
 
 @cache

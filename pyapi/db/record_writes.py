@@ -17,8 +17,8 @@ from pyapi.db.auth_dao import SignedInUser
 from pyapi.db.dao import RecordRow, columns_of, record_of
 from pyapi.db.engine import write_json
 from pyapi.db.models import DataRecord
-from pyapi.db.record_reads import user_and_record
 from pyapi.db.statements import Statement, Statements
+from pyapi.db.user_and_record import user_and_record
 
 
 def _actor(user_id: ColumnElement[Any], name: ColumnElement[Any], *conditions: ColumnElement[bool]) -> CTE:
