@@ -1,5 +1,6 @@
 """The history of a record: who may read it, and what it says about changes over the API and by SQL."""
 
+import sys
 from typing import Any
 
 import httpx
@@ -165,7 +166,9 @@ async def test_the_history_of_a_deleted_record_is_for_superusers(
     ]
 
 
-DEEP = '{{"x": {}}}'.format("[" * 900 + "]" * 900)
+# Python can read this and cannot compare it; from 3.13 on it compares more.
+_DEPTH = 900 if sys.version_info < (3, 13) else 3000
+DEEP = '{{"x": {}}}'.format("[" * _DEPTH + "]" * _DEPTH)
 
 
 @pytest.mark.parametrize("config", ["[1]", '"x"', "7", "null", '{"x": 1e400}', DEEP, "[" * 3000 + "]" * 3000])
